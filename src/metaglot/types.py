@@ -1,0 +1,150 @@
+"""The words of the house, and the notation of its tensor shapes.
+
+Shapes in docstrings use these letters and no others:
+
+    n  examples in a batch            C  labels of a task
+    d  width of a feature block       B  feature blocks
+    T  tokens of a text               k  examples per label in a support set (shots)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Params: TypeAlias = "dict[str, Tensor]"
+"""Named tensors: a model's, a learner's, or an adaptation's parameters."""
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of an example's text with a label: characters `start` to `end` (exclusive)."""
+
+    start: int
+    end: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled item in one language.
+
+    `group` names what the example was made from (a sentence template, a document): examples of
+    one group never stand on two sides of a split.
+    """
+
+    id: str
+    text: str
+    label: str
+    language: str
+    split: str = "train"
+    group: str = ""
+    spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Examples of one kind in many languages.
+
+    `parallel` says that one id names the same content in every language, so that ids must be kept
+    apart between sources and targets. `notices` are things that the user should know.
+    """
+
+    name: str
+    examples: tuple[Example, ...]
+    kind: str = "classification"
+    parallel: bool = False
+    licence: str = ""
+    source: str = ""
+    notices: tuple[str, ...] = ()
+    _index: dict[tuple[str, str], tuple[Example, ...]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        table: dict[tuple[str, str], list[Example]] = {}
+        for example in self.examples:
+            table.setdefault((example.language, example.split), []).append(example)
+        self._index.update({key: tuple(rows) for key, rows in table.items()})
+
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """The codes of the languages that have examples, sorted."""
+        return tuple(sorted({language for language, _ in self._index}))
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Every label of any language, sorted."""
+        return tuple(sorted({example.label for example in self.examples}))
+
+    def select(self, language: str, split: str | None = None) -> tuple[Example, ...]:
+        """Return one language's examples, of one split or of all, in the corpus's order."""
+        splits = SPLITS if split is None else (split,)
+        return tuple(e for s in splits for e in self._index.get((language, s), ()))
+
+    def restrict(self, languages: Iterable[str]) -> Corpus:
+        """Return the corpus of these languages alone."""
+        keep = set(languages)
+        return Corpus(
+            name=self.name,
+            examples=tuple(e for e in self.examples if e.language in keep),
+            kind=self.kind,
+            parallel=self.parallel,
+            licence=self.licence,
+            source=self.source,
+            notices=self.notices,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over every example, independent of their order."""
+        total = hashlib.sha256()
+        for row in sorted(
+            "\x1f".join((e.language, e.split, e.id, e.label, e.text)) for e in self.examples
+        ):
+            total.update(row.encode("utf-8", "surrogatepass") + b"\x1e")
+        return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples of one task as tensors: all that a learner ever sees.
+
+    Attributes:
+        inputs: block name → features `[n, d]`; the block `prior` holds log-probabilities `[n, C]`.
+        targets: label numbers `[n]`, int64, 0 to C − 1.
+        classes: `[C]`, int64: which row of the model's label list each label is; −1 for one that
+            the sources do not have.
+    """
+
+    inputs: Mapping[str, Tensor]
+    targets: Tensor
+    classes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, rows: Tensor) -> Batch:
+        """Return the examples at `rows` `[m]`, int64 or bool."""
+        return Batch(
+            inputs={name: block[rows] for name, block in self.inputs.items()},
+            targets=self.targets[rows],
+            classes=self.classes,
+        )
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A support set to adapt on and a query set to be judged on, drawn from one task."""
+
+    support: Batch
+    query: Batch
+    task: str = ""
