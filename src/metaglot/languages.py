@@ -12,6 +12,7 @@ from collections import Counter
 from functools import lru_cache
 
 import langcodes
+from langcodes import tag_parser
 from langcodes.data_dicts import NORMALIZED_MACROLANGUAGES
 
 from metaglot.errors import LanguageError
@@ -69,7 +70,7 @@ def language_name(code: str) -> str:
     try:
         tag = langcodes.get(code)
         name = tag.display_name() if tag.is_valid() else code
-    except langcodes.LanguageTagError:
+    except tag_parser.LanguageTagError:
         return code
     return code if name.startswith("Unknown language") else name.removesuffix(" (individual language)")
 
@@ -77,7 +78,7 @@ def language_name(code: str) -> str:
 def _as_tag(text: str) -> langcodes.Language | None:
     try:
         tag, literal = langcodes.get(text, normalize=True), langcodes.get(text, normalize=False)
-    except (langcodes.LanguageTagError, ValueError):
+    except (tag_parser.LanguageTagError, ValueError):
         return None
     if tag.territory and not literal.territory and literal.is_valid():
         tag = literal  # "prs" (Dari) normalises to Persian of Afghanistan: two languages, not one
@@ -98,7 +99,7 @@ def _code(tag: langcodes.Language, region: bool) -> str:
     short = tag.language or "und"
     if short == "cmn":
         short = "zh"
-    base = _default_individual().get(short) or langcodes.get(short).to_alpha3()
+    base = _default_individual().get(short) or (short if len(short) == 3 else tag.to_alpha3())
     code = base
     usual = langcodes.get(short).maximize().script
     script = tag.script

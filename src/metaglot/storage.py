@@ -37,7 +37,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = {
-            errno.ENOSPC: "The disk is full: free some space (`metaglot cache --clear` frees metaglot's share).",
+            errno.ENOSPC: "The disk is full: free some space (`metaglot cache clear` frees metaglot's own).",
             errno.EDQUOT: "The disk quota is used up: free some space.",
             errno.EACCES: "There is no permission to write there: choose another folder.",
             errno.EPERM: "There is no permission to write there: choose another folder.",

@@ -107,9 +107,7 @@ class Corpus:
     def fingerprint(self) -> str:
         """SHA-256 over every example, independent of their order."""
         total = hashlib.sha256()
-        for row in sorted(
-            "\x1f".join((e.language, e.split, e.id, e.label, e.text)) for e in self.examples
-        ):
+        for row in sorted("\x1f".join((e.language, e.split, e.id, e.label, e.text)) for e in self.examples):
             total.update(row.encode("utf-8", "surrogatepass") + b"\x1e")
         return total.hexdigest()
 

@@ -1,0 +1,1 @@
+"""Metrics, baselines, and the grid of shots × draws × languages."""

@@ -1,0 +1,1 @@
+"""Tasks and the episodes drawn from them."""
