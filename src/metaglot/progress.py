@@ -50,7 +50,9 @@ def progress(description: str, total: int) -> Iterator[Callable[..., None]]:
     row = bars.add_task(description, total=total, note="")
 
     def advance(steps: int = 1, note: str = "") -> None:
-        bars.update(row, advance=steps, **({"note": note} if note else {}))
+        bars.update(row, advance=steps)
+        if note:
+            bars.update(row, note=note)
 
     try:
         yield advance

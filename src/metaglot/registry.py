@@ -21,12 +21,13 @@ class Registry(Mapping[str, Any]):
     Args:
         what: the singular noun used in messages and, in plural, as the entry-point group.
         own: the built-in entries, name → `"module:attribute"`.
+        plural: of `what`, where an `s` does not make it.
     """
 
-    def __init__(self, what: str, own: Mapping[str, str]) -> None:
+    def __init__(self, what: str, own: Mapping[str, str], *, plural: str = "") -> None:
         self.what = what
         self._targets = dict(own)
-        for point in entry_points(group=f"metaglot.{what}s"):
+        for point in entry_points(group=f"metaglot.{plural or what + 's'}"):
             self._targets.setdefault(point.name, point.value)
 
     def __getitem__(self, name: str) -> Any:

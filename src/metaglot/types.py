@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,15 +117,18 @@ class Batch:
     """Examples of one task as tensors: all that a learner ever sees.
 
     Attributes:
-        inputs: block name → features `[n, d]`; the block `prior` holds log-probabilities `[n, C]`.
+        inputs: block name → features `[n, d]`.
         targets: label numbers `[n]`, int64, 0 to C − 1.
         classes: `[C]`, int64: which row of the model's label list each label is; −1 for one that
             the sources do not have.
+        prior: scores `[n, C]` of a head that never saw this language (cross-fitted where the
+            language is a source), or None where there is none.
     """
 
     inputs: Mapping[str, Tensor]
     targets: Tensor
     classes: Tensor
+    prior: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -136,6 +139,7 @@ class Batch:
             inputs={name: block[rows] for name, block in self.inputs.items()},
             targets=self.targets[rows],
             classes=self.classes,
+            prior=None if self.prior is None else self.prior[rows],
         )
 
 
@@ -146,3 +150,51 @@ class Episode:
     support: Batch
     query: Batch
     task: str = ""
+
+
+class TaskModel(Protocol):
+    """A model as pure functions of named parameters: what a learner adapts.
+
+    Attributes:
+        blocks: block name → its width d.
+        lexical: the blocks that mean nothing across languages (character n-grams).
+        outputs: what `forward` returns, e.g. `"label-scores"`; a learner says which it can use.
+        n_labels: rows of the model's label list.
+    """
+
+    @property
+    def blocks(self) -> Mapping[str, int]: ...  # noqa: D102 - above
+
+    @property
+    def lexical(self) -> frozenset[str]: ...  # noqa: D102
+
+    @property
+    def outputs(self) -> str: ...  # noqa: D102
+
+    @property
+    def n_labels(self) -> int: ...  # noqa: D102
+
+    def init(self, n_labels: int) -> Params:
+        """Return parameters for `n_labels` labels that predict what the prior does, or chance."""
+        ...
+
+    def head(
+        self, weights: Mapping[str, Tensor], bias: Tensor | None = None, prior_scale: Tensor | float = 0.0
+    ) -> Params:
+        """Return parameters made of block weights `[C, d]`, a bias `[C]` and a trust in the prior.
+
+        A block that is not named gets no weight.
+        """
+        ...
+
+    def rows(self, params: Params, classes: Tensor) -> Params:
+        """Return the parameters of the labels `classes` `[C]`; those of a new label (−1) are zero."""
+        ...
+
+    def forward(self, params: Params, batch: Batch) -> Tensor:
+        """Return logits `[n, C]`."""
+        ...
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss, a scalar, of logits `[n, C]` for targets `[n]`."""
+        ...

@@ -1,1 +1,6 @@
 """Tasks and the episodes drawn from them."""
+
+from metaglot.space.episodes import Draw, Rows, draw_episode, draw_support, generator
+from metaglot.space.task import Task, TaskSpace, find_language
+
+__all__ = ["Draw", "Rows", "Task", "TaskSpace", "draw_episode", "draw_support", "find_language", "generator"]

@@ -1,0 +1,116 @@
+"""The grid: methods × shots × draws × held-out languages, every method on the same draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from metaglot.errors import DataError, SettingsError
+from metaglot.evaluation.baselines import BASELINES, zero_shot_head
+from metaglot.evaluation.metrics import classification_metrics
+from metaglot.learners.base import Learner
+from metaglot.model import Model, Sources, Table, target_table
+from metaglot.progress import progress
+from metaglot.space import TaskSpace, draw_support
+from metaglot.types import Batch, Params
+
+
+@dataclass(frozen=True)
+class Record:
+    """One method judged on one language's test split after adapting to one draw of examples.
+
+    Attributes:
+        method: the learner's or baseline's name.
+        learned: whether it is a learner.
+        language: the held-out language.
+        shots: examples per label, k.
+        draw: the number of the draw; with 0 shots there is one.
+        examples: size of the support set, less than k × labels where a label has too few.
+        metrics: see `metaglot.evaluation.metrics`.
+    """
+
+    method: str
+    learned: bool
+    language: str
+    shots: int
+    draw: int
+    examples: int
+    metrics: dict[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as plain values."""
+        return asdict(self)
+
+
+def run_grid(
+    sources: Sources,
+    space: TaskSpace,
+    learners: Mapping[str, tuple[Learner, Params]],
+    *,
+    baselines: Sequence[str],
+    shots: Sequence[int] = (0, 1, 4, 8, 16),
+    draws: int = 10,
+    seed: int = 0,
+) -> list[Record]:
+    """Adapt every method to every draw of every held-out language, and judge it on the test split.
+
+    Draws are nested in the shots (draw 3 of 4 shots contains draw 3 of 1 shot) and the same for
+    every method, so that differences are paired. All methods choose among the language's own
+    labels. With 0 shots a learner predicts zero-shot.
+
+    Args:
+        sources: the fitted sources.
+        space: the task space; its held-out tasks are evaluated.
+        learners: name → (learner, meta-parameters).
+        baselines: names of baselines.
+        shots: numbers of examples per label.
+        draws: draws per language and number of shots.
+        seed: of the draws.
+
+    Raises:
+        SettingsError: no method, or a number of shots or draws that makes no sense.
+        DataError: the space holds no language out.
+    """
+    if not space.held_out:
+        raise DataError("expected at least one held-out language to evaluate on, found none.")
+    if draws < 1 or not shots or min(shots) < 0:
+        raise SettingsError(f"expected draws ≥ 1 and shots ≥ 0, found draws={draws}, shots={list(shots)}.")
+    if both := sorted(set(learners) & set(baselines)):
+        raise SettingsError(f"expected learners and baselines of different names, found {both[0]!r} twice.")
+    made = {name: BASELINES[name](sources) for name in baselines}
+    model = sources.model
+    records: list[Record] = []
+    with progress("evaluating", len(space.held_out) * len(shots) * draws) as advance:
+        for task in space.held_out:
+            pool, test = target_table(model, task, task.pool), target_table(model, task, task.test)
+            query = _whole(test, model, task.labels)
+            for k in sorted(set(shots)):
+                for draw in range(draws if k else 1):
+                    rows = draw_support(task.pool, task.labels, k, seed, task.language, draw)
+                    support = pool.batch(model, rows, task.labels)
+                    heads: dict[tuple[str, bool], Params] = {}
+                    for name, baseline in made.items():
+                        if k or baseline.zero_shots:
+                            heads[name, False] = baseline.fit(model, support)
+                    for name, (learner, meta) in learners.items():
+                        heads[name, True] = adapted_head(model, learner, meta, support)
+                    for (name, learned), head in heads.items():
+                        metrics = classification_metrics(model.task_model.forward(head, query), query.targets)
+                        records.append(Record(name, learned, task.language, k, draw, len(support), metrics))
+                    advance(1 if k else draws, task.language)
+    return records
+
+
+def adapted_head(model: Model, learner: Learner, meta: Params, support: Batch) -> Params:
+    """Return what a learner makes of a support set; the zero-shot head where it is empty."""
+    if len(support) == 0:
+        return zero_shot_head(model, len(support.classes))
+    with torch.no_grad():
+        return learner.adapt(model.task_model, meta, support)
+
+
+def _whole(table: Table, model: Model, labels: Sequence[str]) -> Batch:
+    return table.batch(model, torch.arange(len(table.examples)), labels)

@@ -1,0 +1,73 @@
+"""How good predictions are: accuracy, macro-F1, log-loss and calibration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import f1_score
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def classification_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
+    """Return accuracy, macro-F1, log-loss (nats) and expected calibration error.
+
+    Args:
+        logits: `[n, C]`.
+        targets: `[n]`.
+    """
+    predicted = logits.argmax(-1)
+    return {
+        "accuracy": float((predicted == targets).double().mean()),
+        "macro_f1": float(f1_score(targets.numpy(), predicted.numpy(), average="macro", zero_division=0.0)),
+        "log_loss": float(F.cross_entropy(logits, targets)),
+        "calibration_error": calibration_error(logits.softmax(-1), targets),
+    }
+
+
+def calibration_error(probabilities: Tensor, targets: Tensor, bins: int = 10) -> float:
+    """Return the expected calibration error over equally wide bins (Guo et al. 2017, eq. 3).
+
+    Args:
+        probabilities: `[n, C]`, rows that sum to one.
+        targets: `[n]`.
+        bins: into how many parts the confidences from 0 to 1 are divided.
+    """
+    confidence, predicted = probabilities.max(-1)
+    right = (predicted == targets).double()
+    place = (confidence * bins).long().clamp(max=bins - 1)
+    error = 0.0
+    for number in range(bins):
+        here = place == number
+        if bool(here.any()):
+            gap = right[here].mean() - confidence[here].double().mean()
+            error += float(here.double().mean() * gap.abs())
+    return error
+
+
+def bootstrap_interval(
+    values: Tensor, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a mean over languages and draws.
+
+    Draws are resampled within each language, the languages stay: the interval says how far the
+    choice of the few examples moves the mean over these languages.
+
+    Args:
+        values: `[languages, draws]`; differences of two systems on the same draws give a paired
+            interval.
+        level: the interval's coverage.
+        resamples: bootstrap samples.
+        seed: of the resampling.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    languages, draws = values.shape
+    picks = torch.randint(draws, (resamples, languages, draws), generator=generator)
+    sampled = values.double().unsqueeze(0).expand(resamples, -1, -1).gather(2, picks)
+    means = sampled.mean((1, 2))
+    tail = (1 - level) / 2
+    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return low, high

@@ -1,0 +1,176 @@
+"""Auto: experts in closed form, and how far to trust each at k examples learned across languages.
+
+Every expert e makes of a support set S a linear head with scores s_e(x) `[C]`:
+
+    prior       zero-shot: the scores of a head that was learned from the other languages
+    b           ridge on the feature block b alone, for every block
+    all         ridge on all blocks side by side
+    anchored    ridge on all blocks towards the prior: it fits what the prior gets wrong on S
+
+and the mixture's logits are a weighted sum, a product of experts (Hinton 2002), so that the mixture
+is itself one linear head:
+
+    logits(x) = Σ_e w_e(S) s_e(x),    log w_e(S) = g_e · (1, log₂ k, evidence_e(S), evidence_prior(S))
+
+evidence_e is the mean leave-one-out log-likelihood of the support labels under expert e, between
+about 0 (chance) and 1 (certain): closed form for a ridge head, and plain likelihood for the prior,
+which never saw S. The weights g are learned by the outer loop on episodes of the source languages,
+as stacking does (Wolpert 1992). There the prior is cross-fitted (a language's prior comes from the
+other languages), else it would look better than it is on a new one, and be trusted too far.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from metaglot.errors import SettingsError
+from metaglot.learners.base import check_support, shots_of
+from metaglot.learners.closed_form import gram, mean_log_likelihood, one_hot, ridge
+from metaglot.types import Batch, Episode, Params, TaskModel
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+# The sharpness at which an expert's evidence is judged: about that of a fitted head.
+_SHARPNESS = 8.0
+_SUM_OF_WEIGHTS = 8.0
+
+
+@dataclass(frozen=True)
+class _Expert:
+    """One expert's head: block weights, its trust in the prior, and its evidence, a scalar."""
+
+    weights: dict[str, Tensor]
+    prior_scale: float
+    evidence: Tensor
+
+
+@dataclass(frozen=True)
+class PreparedEpisode:
+    """What of an episode no meta-parameter enters.
+
+    Attributes:
+        scores: each expert's query scores `[E, n, C]`.
+        gates: the inputs of each expert's weight `[E, 4]`.
+        targets: query labels `[n]`.
+    """
+
+    scores: Tensor
+    gates: Tensor
+    targets: Tensor
+
+
+class Auto:
+    """Zero-shot, per-feature and anchored closed-form experts, mixed as source languages teach.
+
+    Args:
+        penalty: λ of every ridge expert.
+        dense_scale: what dense blocks are multiplied by beside lexical ones in the joint kernels.
+    """
+
+    needs = frozenset({"label-scores"})
+    uses_prior = True
+
+    def __init__(self, penalty: float = 1.0, dense_scale: float = 0.7) -> None:
+        if not (penalty > 0 and dense_scale > 0):
+            raise SettingsError(
+                f"expected penalty > 0 and dense_scale > 0, found {penalty} and {dense_scale}."
+            )
+        self.penalty = penalty
+        self.dense_scale = dense_scale
+
+    def experts(self, model: TaskModel) -> tuple[str, ...]:
+        """Return the experts' names, in the order of the gate's rows."""
+        single = tuple(model.blocks) if len(model.blocks) > 1 else ()
+        return ("prior", *single, "all", "anchored")
+
+    def init(self, model: TaskModel, generator: Generator) -> Params:
+        """Return a gate `[E, 4]` that trusts every expert alike, whatever the evidence."""
+        gate = torch.zeros(len(self.experts(model)), 4)
+        gate[:, 0] = math.log(_SUM_OF_WEIGHTS / len(gate))
+        return {"gate": gate}
+
+    def outer_rate(self, name: str) -> float:
+        """Return the outer loop's rate for a meta-parameter."""
+        return 0.05
+
+    def adapt(self, model: TaskModel, meta: Params, support: Batch) -> Params:
+        """Return the mixture as one head."""
+        experts = self._fit(model, support)
+        weight = _weights(meta, _gates(experts, support))
+        blocks = {
+            block: torch.stack(
+                [w * e.weights[block] for w, e in zip(weight, experts, strict=True) if block in e.weights]
+            ).sum(0)
+            for block in model.blocks
+        }
+        scale = torch.stack([w * e.prior_scale for w, e in zip(weight, experts, strict=True)]).sum()
+        return model.head(blocks, prior_scale=scale)
+
+    def predict(self, model: TaskModel, meta: Params, adapted: Params, batch: Batch) -> Tensor:
+        """Return logits `[n, C]`."""
+        return model.forward(adapted, batch)
+
+    def prepare(self, model: TaskModel, episode: Episode) -> PreparedEpisode:
+        """Return the experts' query scores and the gate's inputs: all but the gate itself."""
+        with torch.no_grad():
+            experts = self._fit(model, episode.support)
+            scores = [
+                model.forward(_head(model, e, len(episode.support.classes)), episode.query) for e in experts
+            ]
+            return PreparedEpisode(
+                torch.stack(scores), _gates(experts, episode.support), episode.query.targets
+            )
+
+    def meta_loss(self, model: TaskModel, meta: Params, episodes: Sequence[PreparedEpisode]) -> Tensor:
+        """Return the mean query loss of the mixture over prepared episodes, a scalar."""
+        losses = [
+            model.loss(torch.einsum("e,enc->nc", _weights(meta, e.gates), e.scores), e.targets)
+            for e in episodes
+        ]
+        return torch.stack(losses).mean()
+
+    def _fit(self, model: TaskModel, support: Batch) -> list[_Expert]:
+        check_support(support)
+        n_labels = len(support.classes)
+        targets = one_hot(support.targets, n_labels)
+        prior = torch.zeros_like(targets) if support.prior is None else support.prior
+
+        def evidence(scores: Tensor) -> Tensor:
+            found = mean_log_likelihood(scores, support.targets, _SHARPNESS)
+            return (1 + found / math.log(n_labels)).clamp(min=-1.0)
+
+        def head(names: Sequence[str], mean: Tensor | None = None) -> _Expert:
+            alone = len(names) == 1
+            scales = {n: 1.0 if alone or n in model.lexical else self.dense_scale for n in names}
+            kernel = gram(support.inputs, support.inputs, scales)
+            fit = ridge(support.inputs, targets, scales, self.penalty, mean, kernel)
+            return _Expert(fit.weights, 0.0 if mean is None else 1.0, evidence(fit.left_out))
+
+        every = tuple(model.blocks)
+        alone = [head((block,)) for block in every] if len(every) > 1 else []
+        return [_Expert({}, 1.0, evidence(prior)), *alone, head(every), head(every, prior)]
+
+
+def _head(model: TaskModel, expert: _Expert, n_labels: int) -> Params:
+    if expert.weights:
+        return model.head(expert.weights, prior_scale=expert.prior_scale)
+    return model.init(n_labels)
+
+
+def _gates(experts: Sequence[_Expert], support: Batch) -> Tensor:
+    """The gate's inputs `[E, 4]`: 1, log₂ k, the expert's own evidence and the prior's."""
+    shots = math.log2(max(1.0, shots_of(support)))
+    prior = experts[0].evidence
+    rows = [torch.stack([torch.ones(()), torch.tensor(shots), e.evidence, prior]) for e in experts]
+    return torch.stack(rows)
+
+
+def _weights(meta: Params, gates: Tensor) -> Tensor:
+    """The experts' weights `[E]`, all positive."""
+    return (meta["gate"] * gates).sum(-1).exp()

@@ -1,0 +1,110 @@
+"""MAML and first-order MAML on the head.
+
+    θ₀ = start,    θ_{i+1} = θ_i − α ⊙ ∇_θ L(θ_i, S),    ω = (start, α)
+
+Finn, Abbeel & Levine (2017), "Model-agnostic meta-learning for fast adaptation of deep networks",
+eqs. 1 and 3. The meta-gradient goes through every inner step (products with I − α∇²L);
+`first_order=True` takes the inner gradients for constants (ibid., section 5.2), which leaves out the
+curvature and saves about half of the time.
+
+The rates α are positive, one for every named parameter, and learned with the start (Li et al. 2017,
+"Meta-SGD", has one per element). Where there is a prior, the head starts as a correction to it: the
+start is zero, and the prior's scale is adapted like any other parameter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from metaglot.errors import SettingsError
+from metaglot.learners.base import check_support, mean_query_loss
+from metaglot.types import Batch, Episode, Params, TaskModel
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+_START, _RATE = "start.", "log_rate."
+
+
+class MAML:
+    """Gradient steps from a meta-learned start, differentiated exactly (MAML).
+
+    Args:
+        steps: inner gradient steps, at least 1.
+        rate: the inner rate to start from, in units of the loss's gradient.
+        first_order: take inner gradients for constants (FOMAML).
+        learn_rates: learn one inner rate per named parameter; else all stay at `rate`.
+    """
+
+    needs = frozenset({"label-scores"})
+    uses_prior = False
+
+    def __init__(
+        self, steps: int = 5, rate: float = 8.0, *, first_order: bool = False, learn_rates: bool = True
+    ) -> None:
+        if steps < 1 or not rate > 0:
+            raise SettingsError(f"expected steps ≥ 1 and rate > 0, found steps={steps} and rate={rate}.")
+        self.steps = steps
+        self.rate = rate
+        self.first_order = first_order
+        self.learn_rates = learn_rates
+
+    def init(self, model: TaskModel, generator: Generator) -> Params:
+        """Return the model's own start and the rates in logarithms."""
+        start = model.init(model.n_labels)
+        meta = {_START + name: value for name, value in start.items()}
+        if self.learn_rates:
+            meta |= {_RATE + name: torch.tensor(math.log(self.rate)) for name in start}
+        return meta
+
+    def outer_rate(self, name: str) -> float:
+        """Return the outer loop's rate for a meta-parameter."""
+        return 0.03
+
+    def adapt(self, model: TaskModel, meta: Params, support: Batch) -> Params:
+        """Return the start's rows for the support set's labels after `steps` gradient steps."""
+        check_support(support)
+        start = {name.removeprefix(_START): v for name, v in meta.items() if name.startswith(_START)}
+        learning = torch.is_grad_enabled() and any(value.requires_grad for value in meta.values())
+        with torch.enable_grad():
+            params = model.rows(start, support.classes)
+            if not learning:
+                params = {name: value.detach().requires_grad_() for name, value in params.items()}
+            for _ in range(self.steps):
+                params = self._step(model, meta, params, support, learning)
+        return params if learning else {name: value.detach() for name, value in params.items()}
+
+    def _step(self, model: TaskModel, meta: Params, params: Params, support: Batch, learning: bool) -> Params:
+        loss = model.loss(model.forward(params, support), support.targets)
+        exact = learning and not self.first_order
+        names = list(params)
+        # `allow_unused`: the prior's scale has no part in the loss where there is no prior.
+        found = torch.autograd.grad(
+            loss, [params[n] for n in names], create_graph=exact, allow_unused=True, materialize_grads=True
+        )
+        moved = {}
+        for name, gradient in zip(names, found, strict=True):
+            rate = meta[_RATE + name].exp() if self.learn_rates else self.rate
+            moved[name] = params[name] - rate * gradient
+        return moved if learning else {n: v.detach().requires_grad_() for n, v in moved.items()}
+
+    def predict(self, model: TaskModel, meta: Params, adapted: Params, batch: Batch) -> Tensor:
+        """Return logits `[n, C]`."""
+        return model.forward(adapted, batch)
+
+    def prepare(self, model: TaskModel, episode: Episode) -> Episode:
+        """Return the episode as it is."""
+        return episode
+
+    def meta_loss(self, model: TaskModel, meta: Params, episodes: Sequence[Episode]) -> Tensor:
+        """Return the mean query loss after the inner steps, a scalar."""
+        return mean_query_loss(self, model, meta, episodes)
+
+
+def fomaml(steps: int = 5, rate: float = 8.0, *, learn_rates: bool = True) -> MAML:
+    """Gradient steps from a meta-learned start, curvature left out (first-order MAML)."""
+    return MAML(steps, rate, first_order=True, learn_rates=learn_rates)

@@ -1,0 +1,66 @@
+"""Ridge: a closed-form head whose hyperparameters are meta-learned (R2D2).
+
+    θ(S) = τ(k) · argmin_W ‖X_S W − Y_S‖² + λ ‖W‖²,    ω = (λ, block scales a_b, τ)
+
+Bertinetto, Henriques, Torr & Vedaldi (2019), "Meta-learning with differentiable closed-form
+solvers", eqs. 4 to 6. Here the features are frozen and come in blocks, so that what is learned
+across languages is the penalty, how much each block counts, and how sharp the predictions should
+be at k examples per label: log τ(k) = t₀ + t₁ log₂ k.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from metaglot.learners.base import check_support, mean_query_loss, shots_of
+from metaglot.learners.closed_form import one_hot, ridge
+from metaglot.types import Batch, Episode, Params, TaskModel
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+class Ridge:
+    """Closed-form ridge head, its penalty, block scales and sharpness meta-learned (R2D2)."""
+
+    needs = frozenset({"label-scores"})
+    uses_prior = False
+
+    def init(self, model: TaskModel, generator: Generator) -> Params:
+        """Return λ = 1, equal scales and a sharpness of 8, in logarithms."""
+        meta = {f"log_scale.{block}": torch.zeros(()) for block in model.blocks}
+        return meta | {"log_penalty": torch.zeros(()), "log_sharpness": torch.tensor([math.log(8.0), 0.0])}
+
+    def outer_rate(self, name: str) -> float:
+        """Return the outer loop's rate for a meta-parameter."""
+        return 0.03
+
+    def adapt(self, model: TaskModel, meta: Params, support: Batch) -> Params:
+        """Return the ridge head of the support set."""
+        check_support(support)
+        scales = {block: meta[f"log_scale.{block}"].exp() for block in model.blocks}
+        targets = one_hot(support.targets, len(support.classes))
+        fit = ridge(support.inputs, targets, scales, meta["log_penalty"].exp())
+        sharpness = sharpness_at(meta["log_sharpness"], shots_of(support))
+        return model.head({block: sharpness * weights for block, weights in fit.weights.items()})
+
+    def predict(self, model: TaskModel, meta: Params, adapted: Params, batch: Batch) -> Tensor:
+        """Return logits `[n, C]`."""
+        return model.forward(adapted, batch)
+
+    def prepare(self, model: TaskModel, episode: Episode) -> Episode:
+        """Return the episode: its kernel depends on the scales, so nothing can be worked out before."""
+        return episode
+
+    def meta_loss(self, model: TaskModel, meta: Params, episodes: Sequence[Episode]) -> Tensor:
+        """Return the mean query loss after adapting, a scalar."""
+        return mean_query_loss(self, model, meta, episodes)
+
+
+def sharpness_at(curve: Tensor, shots: float) -> Tensor:
+    """Return τ(k) = exp(t₀ + t₁ log₂ k), a scalar, of the coefficients `[2]`."""
+    return (curve[0] + curve[1] * math.log2(max(shots, 1.0))).exp()

@@ -1,0 +1,152 @@
+"""The prior: a head learned from the source languages, and what it would say of each without it.
+
+    W = argmin Σ_i −log softmax(W x_i)_{y_i} + λ/2 ‖W‖²
+
+over the examples i of all sources, each language's features centred on its own mean, so that W
+learns what tells labels apart and not what tells languages apart. It is cross-fitted: a language's
+scores in training come from a head that was learned without it, as they will for a new language.
+(Scores of a head on its own training languages look far too good, and a learner that meets them
+learns to ignore the support set.) In a parallel corpus the head that judges one half of the contents
+is learned from the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from metaglot.learners.closed_form import best_sharpness, one_hot
+from metaglot.progress import progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# On rows of norm one the accuracy on held-out languages is flat between 0.3 and 3.
+PENALTY = 1.0
+# Every fold leaves out this share of the source languages (a single language, where there are few).
+FOLDS = 5
+_ITERATIONS = 60
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A zero-shot head.
+
+    Attributes:
+        weights: block name → `[C, d]`, a row per label of the model's list. They are scaled so that
+            scores regress on centred one-hot targets, which is what ridge heads are anchored to.
+        sharpness: what the scores are multiplied by to be calibrated logits.
+    """
+
+    weights: Mapping[str, Tensor]
+    sharpness: float
+
+    def scores(self, inputs: Mapping[str, Tensor], classes: Tensor) -> Tensor:
+        """Return scores `[n, C]` of the labels `classes`; a label unknown to the sources scores 0."""
+        every = torch.stack([inputs[block] @ weight.T for block, weight in self.weights.items()]).sum(0)
+        return take_labels(every, classes)
+
+
+def take_labels(scores: Tensor, classes: Tensor) -> Tensor:
+    """Return the columns `classes` `[C]` of scores `[n, labels]`, zeros for −1."""
+    return scores[:, classes.clamp(min=0)] * (classes >= 0)
+
+
+@dataclass(frozen=True)
+class SourceLanguage:
+    """One source language's examples.
+
+    Attributes:
+        features: `[n, D]`, the blocks that mean something across languages, side by side.
+        targets: `[n]`, rows of the label list.
+        halves: `[n]`, 0 or 1: which half of a parallel corpus's contents an example is of.
+        labels: the rows of the label list that the language has.
+    """
+
+    features: Tensor
+    targets: Tensor
+    halves: Tensor
+    labels: Tensor
+
+
+def fit_prior(
+    languages: Sequence[SourceLanguage], widths: Mapping[str, int], n_labels: int, *, parallel: bool
+) -> tuple[Prior, list[Tensor]]:
+    """Fit the prior on all source languages, and cross-fit it.
+
+    Args:
+        languages: the sources.
+        widths: block name → d, in the order of the features' columns.
+        n_labels: rows of the label list.
+        parallel: one id has the same content in every language.
+
+    Returns:
+        The prior, and for each language the scores `[n, labels]` of heads that saw neither the
+        language nor, in a parallel corpus, the contents.
+    """
+    centred = torch.cat([s.features - s.features.mean(0) for s in languages])
+    targets = torch.cat([s.targets for s in languages])
+    halves = torch.cat([s.halves for s in languages])
+    folds = min(FOLDS, len(languages))
+    fold = torch.cat([torch.full_like(s.targets, i % folds) for i, s in enumerate(languages)])
+    sides = (0, 1) if parallel else (None,)
+    found = [torch.empty(len(s.targets), n_labels) for s in languages]
+    with progress("learning the prior", folds * len(sides) + 1) as advance:
+        whole = _logistic(centred, targets, n_labels)
+        advance()
+        for number in range(folds):
+            for side in sides:
+                seen = torch.ones_like(fold, dtype=torch.bool) if folds == 1 else fold != number
+                if side is not None:
+                    seen &= halves != side
+                weights = _logistic(centred[seen], targets[seen], n_labels)
+                for place in range(number, len(languages), folds):
+                    source = languages[place]
+                    rows = source.halves == side if side is not None else slice(None)
+                    found[place][rows] = source.features[rows] @ weights.T
+                advance()
+    slope = _slope(found, languages, n_labels)
+    found = [slope * scores for scores in found]
+    pooled = torch.cat([_own_labels(scores, s) for scores, s in zip(found, languages, strict=True)])
+    parts = torch.split(slope * whole, list(widths.values()), dim=1)
+    blocks = {name: part.contiguous() for name, part in zip(widths, parts, strict=True)}
+    return Prior(blocks, best_sharpness(pooled, targets)), found
+
+
+def _logistic(features: Tensor, targets: Tensor, n_labels: int) -> Tensor:
+    """Return the weights `[labels, D]` of the penalised multinomial logistic regression (L-BFGS)."""
+    weights = torch.zeros(n_labels, features.shape[1], requires_grad=True)
+    solver = torch.optim.LBFGS(
+        [weights], max_iter=_ITERATIONS, tolerance_change=1e-6, history_size=10, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        loss = F.cross_entropy(features @ weights.T, targets)
+        loss = loss + PENALTY / 2 / len(targets) * weights.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    with torch.enable_grad():
+        solver.step(closure)  # type: ignore[no-untyped-call]
+    return weights.detach() - weights.detach().mean(0)
+
+
+def _slope(found: Sequence[Tensor], languages: Sequence[SourceLanguage], n_labels: int) -> float:
+    """The factor that makes scores the best least-squares guess of centred one-hot targets."""
+    agree, size = 0.0, 0.0
+    for scores, source in zip(found, languages, strict=True):
+        agree += float((scores * one_hot(source.targets, n_labels)).sum())
+        size += float(scores.square().sum())
+    return max(agree / size, 1e-3) if size > 0 else 1.0
+
+
+def _own_labels(scores: Tensor, source: SourceLanguage) -> Tensor:
+    """Scores where labels that the language does not have are out of the question."""
+    absent = torch.ones(scores.shape[1], dtype=torch.bool)
+    absent[source.labels] = False
+    return scores.masked_fill(absent, -1e3)

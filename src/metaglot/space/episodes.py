@@ -1,0 +1,109 @@
+"""Seeded sampling: which examples of a task are support and which are query.
+
+Everything here works on row numbers, and every draw is a function of its seed and its place alone
+(no generator is carried from one draw to the next), so that any episode can be drawn again, bit for
+bit, in any order and in any process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaglot.errors import DataError
+from metaglot.types import Example
+
+Rows = NDArray[np.int64]
+
+QUERY_SHARE = 1 / 3
+
+
+def generator(*key: int | str) -> np.random.Generator:
+    """Return a random generator that is a function of `key` alone."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Row numbers of one episode, into the task's pool, and its labels."""
+
+    support: Rows
+    query: Rows
+    labels: tuple[str, ...]
+
+
+def draw_support(pool: Sequence[Example], labels: Sequence[str], shots: int, *key: int | str) -> Rows:
+    """Return the rows of `shots` examples per label, all there are where there are fewer.
+
+    Draws with the same `key` are nested: the support set of 4 shots contains that of 1.
+    """
+    rows = _rows_by_label(pool)
+    return np.concatenate(
+        [generator(*key, label).permutation(rows[label])[:shots] for label in labels if label in rows]
+        or [np.empty(0, dtype=np.int64)]
+    )
+
+
+def draw_episode(
+    pool: Sequence[Example],
+    labels: Sequence[str],
+    shots: int,
+    queries: int,
+    *key: int | str,
+    ways: int | None = None,
+) -> Draw:
+    """Draw a support set of `shots` per label and a query set of up to `queries` per label.
+
+    Support and query are disjoint, by id and by group: what was made from one template or document
+    is on one side only. About a third of a label's groups are kept for the query set, so where
+    there are few examples the support set has fewer than `shots`.
+
+    Args:
+        pool: the task's examples.
+        labels: the labels to draw from.
+        shots: k.
+        queries: the most query examples per label.
+        key: the seed and the episode's place.
+        ways: draw this many of the labels; all where None.
+
+    Raises:
+        DataError: fewer than two labels can be both learned and judged.
+    """
+    rows = {label: _by_group(pool, places) for label, places in _rows_by_label(pool).items()}
+    able = [label for label in labels if len(rows.get(label, ())) >= 2]
+    if len(able) < 2:
+        raise DataError(
+            "expected two labels with examples of two or more groups to draw an episode from, "
+            f"found {len(able)}."
+        )
+    if ways is not None and ways < len(able):
+        able = sorted(generator(*key, "ways").choice(able, size=max(2, ways), replace=False).tolist())
+    support, query = [], []
+    for label in able:
+        chance = generator(*key, label)
+        groups = [rows[label][i] for i in chance.permutation(len(rows[label]))]
+        aside = max(1, round(len(groups) * QUERY_SHARE))
+        query.append(chance.permutation(np.concatenate(groups[:aside]))[:queries])
+        support.append(chance.permutation(np.concatenate(groups[aside:]))[:shots])
+    return Draw(np.concatenate(support), np.concatenate(query), tuple(able))
+
+
+def _rows_by_label(pool: Sequence[Example]) -> dict[str, Rows]:
+    found: dict[str, list[int]] = {}
+    for row, example in enumerate(pool):
+        found.setdefault(example.label, []).append(row)
+    return {label: np.array(rows, dtype=np.int64) for label, rows in found.items()}
+
+
+def _by_group(pool: Sequence[Example], rows: Rows) -> list[Rows]:
+    """The rows of each group; an example without a group is one of its own."""
+    found: dict[str, list[int]] = {}
+    for row in rows.tolist():
+        found.setdefault(pool[row].group or f"\0{row}", []).append(row)
+    return [np.array(group, dtype=np.int64) for group in found.values()]
