@@ -150,6 +150,7 @@ def measure(engine, source, rounds, sentences, seed, json_file):
     import torch  # noqa: PLC0415 - not needed for the reference vectors
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     folder = str(build(source))
     texts = replies(sentences, seed)
     ours = {d: load_encoder("e5-small", dtype=d, device="cpu", cache=False) for d in ("float32", "bfloat16")}
@@ -191,7 +192,7 @@ def measure(engine, source, rounds, sentences, seed, json_file):
     result = {
         "what": "sentences per second, multilingual-e5-small, CPU",
         "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
-        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "load_average_before": load,
         "matrix_product_peak_gflops": {dtype: round(value) for dtype, value in peaks.items()},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "settings": {"rounds": rounds, "sentences": sentences, "seed": seed},

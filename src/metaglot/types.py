@@ -187,6 +187,10 @@ class TaskModel(Protocol):
         """
         ...
 
+    def head_names(self, blocks: Iterable[str]) -> list[str]:
+        """Return the names of the parameters that weigh these blocks."""
+        ...
+
     def rows(self, params: Params, classes: Tensor) -> Params:
         """Return the parameters of the labels `classes` `[C]`; those of a new label (−1) are zero."""
         ...

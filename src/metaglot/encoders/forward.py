@@ -51,7 +51,7 @@ class Engine:
     def __init__(self, folder: Path, settings: ModelSettings, dtype: Precision, device: str | None) -> None:
         self.settings = settings
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model = load_model(folder).to(device=self.device, dtype=getattr(torch, dtype))
+        self.model = load_model(folder, dtype).to(self.device)
         self.batch_tokens = BATCH_TOKENS if self.device.type == "cpu" else BATCH_TOKENS_GPU
         self.tokenizer = load_tokenizer(folder)
         self.head, self.tail = special_ids(self.tokenizer)
@@ -152,17 +152,20 @@ class Engine:
         return (output.hidden_states if every_layer else (output.last_hidden_state,)), mask
 
 
-def load_model(folder: Path) -> torch.nn.Module:
-    """Return the folder's model, ready for inference."""
-    from transformers import AutoModel  # noqa: PLC0415 - slow to import
+def load_model(folder: Path, dtype: Precision) -> torch.nn.Module:
+    """Return the folder's model in one precision, ready for inference."""
+    from transformers import AutoModel, __version__  # noqa: PLC0415 - slow to import
     from transformers.utils import logging  # noqa: PLC0415
 
+    argument = "dtype" if tuple(map(int, __version__.split(".")[:2])) >= (4, 56) else "torch_dtype"
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # heads that are not used are reported as unexpected weights
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model: torch.nn.Module = AutoModel.from_pretrained(folder, local_files_only=True)
+        model: torch.nn.Module = AutoModel.from_pretrained(
+            folder, local_files_only=True, **{argument: getattr(torch, dtype)}
+        )
     except Exception as error:  # a broken file makes each format's reader raise its own
         raise EncoderError(f"the model cannot be loaded: {error}", where=Where(folder)) from error
     finally:

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from metaglot.learners.base import shots_of
-from metaglot.learners.closed_form import RidgeFit, best_sharpness, gram, mean_log_likelihood, one_hot, ridge
+from metaglot.learners.closed_form import (
+    best_sharpness,
+    dual,
+    gram,
+    inverse_of,
+    inverses_of,
+    mean_log_likelihood,
+    one_hot,
+    primal,
+)
 from metaglot.model import Model, Sources
 from metaglot.registry import Registry
 from metaglot.types import Batch, Params
@@ -35,6 +44,7 @@ BASELINES = Registry(
     },
 )
 
+_MAPPED = "joint"
 _DEFAULT_SHARPNESS = 8.0
 _PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
 _DEFAULT_PENALTY = 1.0
@@ -51,10 +61,12 @@ class Baseline:
     Attributes:
         fit: (model, support set) → a head for the support set's labels.
         zero_shots: whether it looks at the inventory of labels alone and needs no examples.
+        extra: blocks to be added to a language's inputs, worked out once for all its support sets.
     """
 
     fit: Callable[[Model, Batch], Params]
     zero_shots: bool = False
+    extra: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
 
 
 def majority(sources: Sources) -> Baseline:
@@ -100,36 +112,44 @@ def joint(sources: Sources) -> Baseline:
     """
     model = sources.model
     blocks = dict(model.encoder.blocks)
-    place = {label: row for row, label in enumerate(model.labels)}
-    gram_sum = torch.zeros(sum(blocks.values()), sum(blocks.values()))
-    cross = torch.zeros(len(gram_sum), len(model.labels))
-    for table in sources.tables:
-        features = torch.cat([table.inputs[name] for name in blocks], dim=1)
-        targets = one_hot(torch.tensor([place[e.label] for e in table.examples]), len(model.labels))
-        gram_sum.addmm_(features.T, features)
-        cross.addmm_(features.T, targets)
+    gram_sum, cross = _moments(sources)
     gram_sum.diagonal().add_(_SOURCE_PENALTY)
-    shrink = torch.cholesky_inverse(torch.linalg.cholesky(gram_sum))
-    start = shrink @ cross
+    factor = torch.linalg.cholesky(gram_sum)
+    start = torch.cholesky_solve(cross, factor)
+
+    def side_by_side(inputs: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([inputs[name] for name in blocks], dim=1)
+
+    def extra(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {_MAPPED: torch.cholesky_solve(side_by_side(inputs).T, factor).T.contiguous()}
 
     def fit(model: Model, support: Batch) -> Params:
-        features = torch.cat([support.inputs[name] for name in blocks], dim=1)
-        known = support.classes >= 0
-        weights = start[:, support.classes.clamp(min=0)] * known
+        features, mapped = side_by_side(support.inputs), support.inputs[_MAPPED]
+        weights = start[:, support.classes.clamp(min=0)] * (support.classes >= 0)
         targets, mean = one_hot(support.targets, len(support.classes)), features @ weights
-        mapped = features @ shrink
         kernel = mapped @ features.T
 
-        def solve(weight: float) -> Callable[[], RidgeFit]:
-            inputs, scales = {"mapped": mapped}, {"mapped": 1.0}
-            return lambda: ridge(inputs, targets, scales, 1.0 / weight, mean, kernel)
-
-        best = _best(support, {w: solve(w) for w in _TARGET_WEIGHTS}, _DEFAULT_WEIGHT)
-        total = best.sharpness * (weights.T + best.fit.weights["mapped"])
+        penalties = [1.0 / weight for weight in _TARGET_WEIGHTS]
+        sharpness, alpha = _best(support, kernel, targets, mean, penalties, 1.0 / _DEFAULT_WEIGHT)
+        total = sharpness * (weights.T + alpha.T @ mapped)
         parts = torch.split(total, list(blocks.values()), dim=1)
         return model.task_model.head(dict(zip(blocks, parts, strict=True)))
 
-    return Baseline(fit)
+    return Baseline(fit, extra=extra)
+
+
+def _moments(sources: Sources) -> tuple[Tensor, Tensor]:
+    """Return Σ XᵀX `[D, D]` and Σ XᵀY `[D, labels]` over the sources, all blocks side by side."""
+    model = sources.model
+    place = {label: row for row, label in enumerate(model.labels)}
+    width = sum(model.encoder.blocks.values())
+    gram_sum, cross = torch.zeros(width, width), torch.zeros(width, len(model.labels))
+    for table in sources.tables:
+        targets = one_hot(torch.tensor([place[e.label] for e in table.examples]), len(model.labels))
+        features = torch.cat([table.inputs[name] for name in model.encoder.blocks], dim=1)
+        gram_sum.addmm_(features.T, features)
+        cross.addmm_(features.T, targets)
+    return gram_sum, cross
 
 
 def default_baselines(model: Model) -> tuple[str, ...]:
@@ -143,36 +163,33 @@ def zero_shot_head(model: Model, n_labels: int) -> Params:
     return model.task_model.head(_nothing(model, n_labels), prior_scale=model.prior.sharpness)
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    fit: RidgeFit
-    sharpness: float
-    likelihood: float
-
-
-def _best(support: Batch, fits: Mapping[float, Callable[[], RidgeFit]], default: float) -> _Candidate:
-    """Solve every candidate and return the one of the highest leave-one-out likelihood."""
+def _best(
+    support: Batch,
+    kernel: Tensor,
+    targets: Tensor,
+    mean: Tensor | None,
+    penalties: Sequence[float],
+    default: float,
+) -> tuple[float, Tensor]:
+    """Return the sharpness and the dual solution `[n, C]` of the highest leave-one-out likelihood."""
     if shots_of(support) < 2:
-        return _Candidate(fits[default](), _DEFAULT_SHARPNESS, 0.0)
+        return _DEFAULT_SHARPNESS, dual(inverse_of(kernel, default), targets, mean)[0]
     found = []
-    for solve in fits.values():
-        fit = solve()
-        sharpness = best_sharpness(fit.left_out, support.targets)
-        likelihood = float(mean_log_likelihood(fit.left_out, support.targets, sharpness))
-        found.append(_Candidate(fit, sharpness, likelihood))
-    return max(found, key=lambda candidate: candidate.likelihood)
+    for inverse in inverses_of(kernel, penalties):
+        alpha, left_out = dual(inverse, targets, mean)
+        sharpness = best_sharpness(left_out, support.targets)
+        likelihood = float(mean_log_likelihood(left_out, support.targets, sharpness))
+        found.append((likelihood, sharpness, alpha))
+    _, sharpness, alpha = max(found, key=lambda choice: choice[0])
+    return sharpness, alpha
 
 
 def _probe(model: Model, support: Batch, blocks: Sequence[str]) -> Params:
     scales: dict[str, Tensor | float] = dict.fromkeys(blocks, 1.0)
     targets = one_hot(support.targets, len(support.classes))
     kernel = gram(support.inputs, support.inputs, scales)
-
-    def solve(penalty: float) -> Callable[[], RidgeFit]:
-        return lambda: ridge(support.inputs, targets, scales, penalty, kernel=kernel)
-
-    best = _best(support, {p: solve(p) for p in _PENALTIES}, _DEFAULT_PENALTY)
-    return model.task_model.head({b: best.sharpness * w for b, w in best.fit.weights.items()})
+    sharpness, alpha = _best(support, kernel, targets, None, _PENALTIES, _DEFAULT_PENALTY)
+    return model.task_model.head(primal(support.inputs, scales, sharpness * alpha))
 
 
 def _nothing(model: Model, n_labels: int) -> dict[str, Tensor]:

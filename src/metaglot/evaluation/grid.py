@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -87,6 +88,8 @@ def run_grid(
         for task in space.held_out:
             pool, test = target_table(model, task, task.pool), target_table(model, task, task.test)
             query = _whole(test, model, task.labels)
+            more = [b.extra(pool.inputs) for b in made.values() if b.extra is not None]
+            pool = replace(pool, inputs=dict(ChainMap(*more, dict(pool.inputs))))
             for k in sorted(set(shots)):
                 for draw in range(draws if k else 1):
                     rows = draw_support(task.pool, task.labels, k, seed, task.language, draw)

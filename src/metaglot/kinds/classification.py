@@ -10,7 +10,7 @@ its weights, and any of them is saved, loaded and run alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -59,6 +59,10 @@ class Classification:
         head[BIAS] = some.new_zeros(len(some)) if bias is None else bias
         head[PRIOR_SCALE] = torch.as_tensor(prior_scale, dtype=some.dtype)
         return head
+
+    def head_names(self, blocks: Iterable[str]) -> list[str]:
+        """Return the names of the parameters that weigh these blocks."""
+        return [weight_of(block) for block in blocks]
 
     def rows(self, params: Params, classes: Tensor) -> Params:
         """Return the head's rows `classes` `[C]`; a new label's (−1) are zero."""

@@ -30,7 +30,7 @@ import torch
 
 from metaglot.errors import SettingsError
 from metaglot.learners.base import check_support, shots_of
-from metaglot.learners.closed_form import gram, mean_log_likelihood, one_hot, ridge
+from metaglot.learners.closed_form import dual, gram, inverse_of, mean_log_likelihood, one_hot, primal
 from metaglot.types import Batch, Episode, Params, TaskModel
 
 if TYPE_CHECKING:
@@ -39,13 +39,16 @@ if TYPE_CHECKING:
 # The sharpness at which an expert's evidence is judged: about that of a fitted head.
 _SHARPNESS = 8.0
 _SUM_OF_WEIGHTS = 8.0
+# The mean of the support set's prior scores is believed as after so many examples more at zero.
+_DOUBT = 10.0
 
 
 @dataclass(frozen=True)
 class _Expert:
-    """One expert's head: block weights, its trust in the prior, and its evidence, a scalar."""
+    """One expert's head: block weights, bias, its trust in the prior, and its evidence, a scalar."""
 
     weights: dict[str, Tensor]
+    bias: Tensor
     prior_scale: float
     evidence: Tensor
 
@@ -103,14 +106,11 @@ class Auto:
         """Return the mixture as one head."""
         experts = self._fit(model, support)
         weight = _weights(meta, _gates(experts, support))
-        blocks = {
-            block: torch.stack(
-                [w * e.weights[block] for w, e in zip(weight, experts, strict=True) if block in e.weights]
-            ).sum(0)
-            for block in model.blocks
+        heads = [_head(model, expert, len(support.classes)) for expert in experts]
+        return {
+            name: torch.stack([w * head[name] for w, head in zip(weight, heads, strict=True)]).sum(0)
+            for name in heads[0]
         }
-        scale = torch.stack([w * e.prior_scale for w, e in zip(weight, experts, strict=True)]).sum()
-        return model.head(blocks, prior_scale=scale)
 
     def predict(self, model: TaskModel, meta: Params, adapted: Params, batch: Batch) -> Tensor:
         """Return logits `[n, C]`."""
@@ -140,27 +140,42 @@ class Auto:
         n_labels = len(support.classes)
         targets = one_hot(support.targets, n_labels)
         prior = torch.zeros_like(targets) if support.prior is None else support.prior
+        shift = -_label_mean(prior, targets) * len(prior) / (len(prior) + _DOUBT)
 
         def evidence(scores: Tensor) -> Tensor:
             found = mean_log_likelihood(scores, support.targets, _SHARPNESS)
             return (1 + found / math.log(n_labels)).clamp(min=-1.0)
 
-        def head(names: Sequence[str], mean: Tensor | None = None) -> _Expert:
-            alone = len(names) == 1
-            scales = {n: 1.0 if alone or n in model.lexical else self.dense_scale for n in names}
-            kernel = gram(support.inputs, support.inputs, scales)
-            fit = ridge(support.inputs, targets, scales, self.penalty, mean, kernel)
-            return _Expert(fit.weights, 0.0 if mean is None else 1.0, evidence(fit.left_out))
+        def expert(scales: dict[str, float], mean: Tensor | None, inverse: Tensor) -> _Expert:
+            alpha, left_out = dual(inverse, targets, mean)
+            bias = torch.zeros(n_labels) if mean is None else shift
+            weights = primal(support.inputs, scales, alpha)
+            return _Expert(weights, bias, 0.0 if mean is None else 1.0, evidence(left_out))
 
-        every = tuple(model.blocks)
-        alone = [head((block,)) for block in every] if len(every) > 1 else []
-        return [_Expert({}, 1.0, evidence(prior)), *alone, head(every), head(every, prior)]
+        kernels = {block: gram(support.inputs, support.inputs, {block: 1.0}) for block in model.blocks}
+        every = {b: 1.0 if b in model.lexical or len(kernels) == 1 else self.dense_scale for b in kernels}
+        together = torch.stack([scale**2 * kernels[block] for block, scale in every.items()]).sum(0)
+        inverse = inverse_of(together, self.penalty)
+        alone = [expert({b: 1.0}, None, inverse_of(k, self.penalty)) for b, k in kernels.items()]
+        return [
+            _Expert({}, shift, 1.0, evidence(prior + shift)),
+            *(alone if len(alone) > 1 else []),
+            expert(every, None, inverse),
+            expert(every, prior + shift, inverse),
+        ]
+
+
+def _label_mean(scores: Tensor, targets: Tensor) -> Tensor:
+    """The mean over labels of each label's mean scores `[C]`: labels count alike, however frequent."""
+    member = (targets > 0).to(scores.dtype)
+    count = member.sum(0)
+    means = (member.T @ scores) / count.clamp(min=1).unsqueeze(-1)
+    return means[count > 0].mean(0)
 
 
 def _head(model: TaskModel, expert: _Expert, n_labels: int) -> Params:
-    if expert.weights:
-        return model.head(expert.weights, prior_scale=expert.prior_scale)
-    return model.init(n_labels)
+    weights = expert.weights or {b: torch.zeros(n_labels, width) for b, width in model.blocks.items()}
+    return model.head(weights, expert.bias, expert.prior_scale)
 
 
 def _gates(experts: Sequence[_Expert], support: Batch) -> Tensor:

@@ -16,7 +16,6 @@ Everything is differentiable in features, scales, penalty and mean.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,19 +23,6 @@ import torch.nn.functional as F
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class RidgeFit:
-    """A ridge head in its dual form.
-
-    Attributes:
-        weights: block name → weights `[C, d]`; the scales a_b are multiplied in.
-        left_out: leave-one-out scores of the support examples `[n, C]`, the mean included.
-    """
-
-    weights: dict[str, Tensor]
-    left_out: Tensor
 
 
 def one_hot(targets: Tensor, n_labels: int) -> Tensor:
@@ -57,29 +43,54 @@ def ridge(
     targets: Tensor,
     scales: Mapping[str, Tensor | float],
     penalty: Tensor | float,
-    mean: Tensor | None = None,
-    kernel: Tensor | None = None,
-) -> RidgeFit:
-    """Solve kernel ridge regression on a support set.
+) -> dict[str, Tensor]:
+    """Return the ridge head of a support set, block name → weights `[C, d]`.
 
     Args:
         inputs: block name → features `[n, d]`.
         targets: centred targets `[n, C]`.
         scales: block name → a_b, of the blocks to be used.
         penalty: λ > 0.
-        mean: M `[n, C]`; zero where None.
-        kernel: `gram(inputs, inputs, scales)`, where the caller has it already.
-
-    Returns:
-        The weights and the leave-one-out scores.
     """
-    kernel = gram(inputs, inputs, scales) if kernel is None else kernel
-    eye = torch.eye(len(targets), dtype=kernel.dtype, device=kernel.device)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel + penalty * eye))
+    factor = _factor(gram(inputs, inputs, scales), penalty)
+    return primal(inputs, scales, torch.cholesky_solve(targets, factor))
+
+
+def inverse_of(kernel: Tensor, penalty: Tensor | float) -> Tensor:
+    """Return (K + λ I)⁻¹ `[n, n]`."""
+    # cholesky_inverse would say the same, several times as slowly.
+    return torch.cholesky_solve(torch.eye(len(kernel), dtype=kernel.dtype), _factor(kernel, penalty))
+
+
+def inverses_of(kernel: Tensor, penalties: Sequence[float]) -> list[Tensor]:
+    """Return (K + λ I)⁻¹ `[n, n]` for several λ, by one eigendecomposition."""
+    values, vectors = torch.linalg.eigh(kernel)
+    return [(vectors / (values.clamp(min=0) + penalty)) @ vectors.T for penalty in penalties]
+
+
+def dual(inverse: Tensor, targets: Tensor, mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return α `[n, C]` and the leave-one-out scores `[n, C]`, the mean included.
+
+    Args:
+        inverse: (K + λ I)⁻¹ `[n, n]`.
+        targets: centred targets `[n, C]`.
+        mean: M `[n, C]`; zero where None.
+    """
     alpha = inverse @ (targets if mean is None else targets - mean)
-    left_out = targets - alpha / inverse.diagonal().unsqueeze(-1)
-    weights = {name: scale * scale * (alpha.T @ inputs[name]) for name, scale in scales.items()}
-    return RidgeFit(weights, left_out)
+    return alpha, targets - alpha / inverse.diagonal().unsqueeze(-1)
+
+
+def primal(
+    inputs: Mapping[str, Tensor], scales: Mapping[str, Tensor | float], alpha: Tensor
+) -> dict[str, Tensor]:
+    """Return block name → weights `[C, d]` of the dual solution α `[n, C]`."""
+    return {name: scale * scale * (alpha.T @ inputs[name]) for name, scale in scales.items()}
+
+
+def _factor(kernel: Tensor, penalty: Tensor | float) -> Tensor:
+    eye = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
+    factor: Tensor = torch.linalg.cholesky(kernel + penalty * eye)
+    return factor
 
 
 def mean_log_likelihood(scores: Tensor, targets: Tensor, sharpness: Tensor | float) -> Tensor:

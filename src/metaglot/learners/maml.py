@@ -7,9 +7,11 @@ eqs. 1 and 3. The meta-gradient goes through every inner step (products with I �
 `first_order=True` takes the inner gradients for constants (ibid., section 5.2), which leaves out the
 curvature and saves about half of the time.
 
-The rates α are positive, one for every named parameter, and learned with the start (Li et al. 2017,
-"Meta-SGD", has one per element). Where there is a prior, the head starts as a correction to it: the
-start is zero, and the prior's scale is adapted like any other parameter.
+The start of lexical blocks is zero and stays so: a character n-gram means nothing across languages,
+and a start that could learn them would learn the sources' sentences by heart. Where there is a
+prior, the head starts as a correction to it, and the prior's scale is adapted like any other
+parameter. The rates α are positive, one for every named parameter, and learned with the start (Li
+et al. 2017, "Meta-SGD", has one per element).
 """
 
 from __future__ import annotations
@@ -56,7 +58,8 @@ class MAML:
     def init(self, model: TaskModel, generator: Generator) -> Params:
         """Return the model's own start and the rates in logarithms."""
         start = model.init(model.n_labels)
-        meta = {_START + name: value for name, value in start.items()}
+        learned = set(start) - set(model.head_names(model.lexical))
+        meta = {_START + name: value for name, value in start.items() if name in learned}
         if self.learn_rates:
             meta |= {_RATE + name: torch.tensor(math.log(self.rate)) for name in start}
         return meta
@@ -68,7 +71,8 @@ class MAML:
     def adapt(self, model: TaskModel, meta: Params, support: Batch) -> Params:
         """Return the start's rows for the support set's labels after `steps` gradient steps."""
         check_support(support)
-        start = {name.removeprefix(_START): v for name, v in meta.items() if name.startswith(_START)}
+        start = model.init(model.n_labels)
+        start |= {name.removeprefix(_START): v for name, v in meta.items() if name.startswith(_START)}
         learning = torch.is_grad_enabled() and any(value.requires_grad for value in meta.values())
         with torch.enable_grad():
             params = model.rows(start, support.classes)
