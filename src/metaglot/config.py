@@ -38,7 +38,7 @@ class TrainSettings(_Settings):
     pool: Annotated[int, Field(ge=0)] = 120
     shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 4, 8, 16)
     queries: Positive = 8
-    rate: Annotated[float, Field(gt=0)] = 1.0
+    rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     checkpoint_every: Positive = 20
     seed: int = 0
 

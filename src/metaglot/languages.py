@@ -21,7 +21,7 @@ from metaglot.errors import LanguageError
 # more usual one, if the input named it.
 _TWO_SCRIPTS = {"zho", "srp", "yue"}
 # The macrolanguage's code is what people write; the individual's ("ekk", "cmn") is not.
-_KEPT_MACRO = {"et", "zh"}
+_KEPT_MACRO = {"ekk": "et", "cmn": "zh"}
 
 
 @lru_cache
@@ -31,7 +31,7 @@ def _default_individual() -> dict[str, str]:
     return {
         macro: individual
         for individual, macro in NORMALIZED_MACROLANGUAGES.items()
-        if len(individual) == 3 and count[macro] == 1 and macro not in _KEPT_MACRO
+        if len(individual) == 3 and count[macro] == 1 and individual not in _KEPT_MACRO
     }
 
 
@@ -82,13 +82,14 @@ def _as_tag(text: str) -> langcodes.Language | None:
         return None
     if tag.territory and not literal.territory and literal.is_valid():
         tag = literal  # "prs" (Dari) normalises to Persian of Afghanistan: two languages, not one
-    return tag if tag.language and tag.is_valid() else None
+    private = (tag.language or "x-").startswith("x-")
+    return tag if not private and tag.is_valid() else None
 
 
 def _as_name(text: str) -> langcodes.Language | None:
     try:
         tag = langcodes.find(text)
-    except LookupError:
+    except (LookupError, UnicodeDecodeError):  # its trie takes some control characters for its own
         return None
     # find() is fuzzy ("nosuch" gives Nuosu): only a name that is really the language's own counts.
     names = {tag.display_name().casefold(), tag.autonym().casefold()}
@@ -97,9 +98,10 @@ def _as_name(text: str) -> langcodes.Language | None:
 
 def _code(tag: langcodes.Language, region: bool) -> str:
     short = tag.language or "und"
-    if short == "cmn":
-        short = "zh"
-    base = _default_individual().get(short) or (short if len(short) == 3 else tag.to_alpha3())
+    short = _KEPT_MACRO.get(short, short)
+    base = _default_individual().get(short) or (
+        short if len(short) == 3 else langcodes.get(short).to_alpha3()
+    )
     code = base
     usual = langcodes.get(short).maximize().script
     script = tag.script
@@ -116,7 +118,7 @@ def _suggest(text: str) -> str:
     try:
         found = langcodes.find(text)
         return f"Did you mean {found.display_name()} ({_code(found, False)})?"
-    except LookupError:
+    except (LookupError, UnicodeDecodeError):
         pass
     near = [f"{code} ({language_name(code)})" for code in _near_codes(text)[:3]]
     if near:

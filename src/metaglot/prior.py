@@ -119,6 +119,8 @@ def fit_prior(
 
 def _logistic(features: Tensor, targets: Tensor, n_labels: int) -> Tensor:
     """Return the weights `[labels, D]` of the penalised multinomial logistic regression (L-BFGS)."""
+    if not len(targets):  # of few contents, all may be in one half: then nothing is known
+        return torch.zeros(n_labels, features.shape[1])
     weights = torch.zeros(n_labels, features.shape[1], requires_grad=True)
     solver = torch.optim.LBFGS(
         [weights], max_iter=_ITERATIONS, tolerance_change=1e-6, history_size=10, line_search_fn="strong_wolfe"

@@ -87,7 +87,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             yield beside
             beside.chmod(0o777 & ~_umask())
             if not path.exists():
-                beside.replace(path)
+                try:
+                    beside.replace(path)
+                except OSError:
+                    if not path.is_dir():  # else another process has just made it: its folder stays
+                        raise
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 

@@ -1,25 +1,32 @@
-"""The outer loop: episodes in, meta-parameters out. There is no other."""
+"""Training: a corpus and a recipe in, an artifact out; and the outer loop. There is no other."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
-from collections.abc import Callable, Sequence
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from metaglot.config import TrainSettings
-from metaglot.errors import TrainingError
+from metaglot.artifact import Artifact, versions
+from metaglot.config import Recipe, TrainSettings
+from metaglot.encoders import load_encoder
+from metaglot.errors import SettingsError, TrainingError, suggestion
+from metaglot.learners import LEARNERS
 from metaglot.learners.base import Learner, check_pair
-from metaglot.model import Sources
+from metaglot.model import Sources, fit_sources
 from metaglot.progress import progress
-from metaglot.space import draw_episode, generator
+from metaglot.space import TaskSpace, draw_episode, generator
 from metaglot.storage import atomic_file, text_hash, write_json
-from metaglot.types import Episode, Params
+from metaglot.types import Corpus, Episode, Params
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +38,135 @@ class TrainResult:
 
     meta: Params
     losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What all learners and baselines of a run share: the task space and the fitted sources."""
+
+    space: TaskSpace
+    sources: Sources
+
+
+def fit(corpus: Corpus, recipe: Recipe) -> Fitted:
+    """Divide a corpus into sources and held-out languages and fit the sources, as a recipe says.
+
+    Raises:
+        MetaglotError: the corpus, the encoder or the languages do not fit; the message says how.
+    """
+    space = TaskSpace.of(corpus, recipe.held_out, sources=recipe.sources)
+    return Fitted(space, fit_sources(space, load_encoder(recipe.encoder)))
+
+
+def make_learner(recipe: Recipe) -> Learner:
+    """Return a recipe's learner with its options.
+
+    Raises:
+        SettingsError: the learner has no such option.
+    """
+    factory = LEARNERS[recipe.learner]
+    known = list(inspect.signature(factory).parameters)
+    options = ", ".join(known) or "it has none"
+    for name in recipe.learner_options:
+        if name not in known:
+            raise SettingsError(
+                f"expected an option of the learner {recipe.learner!r} ({options}), found {name!r}.",
+                hint=suggestion(name, known),
+            )
+    try:
+        learner: Learner = factory(**recipe.learner_options)
+    except TypeError as error:
+        raise SettingsError(f"the options of the learner {recipe.learner!r} are wrong: {error}.") from error
+    return learner
+
+
+def train(
+    corpus: Corpus,
+    recipe: Recipe,
+    *,
+    fitted: Fitted | None = None,
+    checkpoint: Path | None = None,
+) -> Artifact:
+    """Learn from a corpus's source languages how to learn another one.
+
+    Args:
+        corpus: the examples.
+        recipe: learner, encoder, held-out languages, outer loop.
+        fitted: `fit(corpus, recipe)`, where the caller has it already.
+        checkpoint: a file to save progress to, and to go on from.
+
+    Returns:
+        The artifact, in memory: see `metaglot.artifact.save`.
+    """
+    learner = make_learner(recipe)
+    fitted = fitted or fit(corpus, recipe)
+    result = meta_train(fitted.sources, learner, recipe.train, name=recipe.learner, checkpoint=checkpoint)
+    return assemble(fitted, recipe, learner, result)
+
+
+def assemble(fitted: Fitted, recipe: Recipe, learner: Learner, result: TrainResult) -> Artifact:
+    """Return the artifact of a learner that was trained on fitted sources."""
+    space, sources, corpus = fitted.space, fitted.sources, fitted.space.corpus
+    facts = {
+        "sources": [task.language for task in space.sources],
+        "held_out": [task.language for task in space.held_out],
+        "corpus": {
+            "name": corpus.name,
+            "fingerprint": corpus.fingerprint,
+            "examples": len(corpus.examples),
+            "licence": corpus.licence,
+            "parallel": corpus.parallel,
+        },
+        "metrics": {
+            "cross_fitted_accuracy": _cross_fitted_accuracy(sources),
+            "first_loss": result.losses[0],
+            "last_loss": result.losses[-1],
+        },
+    }
+    return Artifact(sources.model, learner, result.meta, recipe, facts)
+
+
+def train_learners(
+    fitted: Fitted, recipe: Recipe, names: Sequence[str]
+) -> dict[str, tuple[Learner, TrainResult]]:
+    """Meta-train several learners on the same fitted sources; name → (learner, its result).
+
+    The recipe's learner has the recipe's options, the others their defaults.
+    """
+    trained: dict[str, tuple[Learner, TrainResult]] = {}
+    for name in names:
+        options = recipe.learner_options if name == recipe.learner else {}
+        learner = make_learner(recipe.model_copy(update={"learner": name, "learner_options": options}))
+        trained[name] = (learner, meta_train(fitted.sources, learner, recipe.train, name=name))
+    return trained
+
+
+def evaluation_facts(fitted: Fitted, recipe: Recipe) -> dict[str, Any]:
+    """Return what a result file must say of its run: recipe, data, versions, machine."""
+    corpus = fitted.space.corpus
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint, "parallel": corpus.parallel},
+        "sources": [task.language for task in fitted.space.sources],
+        "held_out": [task.language for task in fitted.space.held_out],
+        "encoder": fitted.sources.model.encoder.fingerprint,
+        "versions": versions(),
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def _cross_fitted_accuracy(sources: Sources) -> float:
+    """Zero-shot accuracy on a source language of a head learned from the others, the mean over them."""
+    found = []
+    for table in sources.tables:
+        batch = table.batch(sources.model, torch.arange(len(table.examples)), table.task.labels)
+        prior = batch.prior if batch.prior is not None else torch.zeros(len(batch), len(batch.classes))
+        found.append(float((prior.argmax(-1) == batch.targets).float().mean()))
+    return sum(found) / len(found)
 
 
 def source_episode(sources: Sources, settings: TrainSettings, *key: int | str) -> Episode:
@@ -140,9 +276,19 @@ def _drawer(sources: Sources, learner: Learner, settings: TrainSettings) -> Call
 
 def _run_key(sources: Sources, learner: Learner, settings: TrainSettings, name: str) -> str:
     """A hash of all that a checkpoint's run depends on."""
-    rows = [e.language + e.id + e.label for table in sources.tables for e in table.examples]
+    rows = [
+        part
+        for table in sources.tables
+        for e in table.examples
+        for part in (e.language, e.id, e.label, e.group, e.text)
+    ]
     options = json.dumps(dict(sorted(vars(learner).items())), default=str)
     return text_hash(name, options, settings.model_dump_json(), sources.model.encoder.fingerprint, *rows)
+
+
+def _steps_of(states: Iterable[Mapping[str, Any]]) -> int:
+    """How many steps Adam has made, of the parameters that it has stepped."""
+    return max((int(state["step"]) for state in states if state), default=0)
 
 
 class _Checkpoint:
@@ -153,7 +299,8 @@ class _Checkpoint:
         self.key = key
 
     def save(self, meta: Params, optimizer: torch.optim.Adam, losses: Sequence[float]) -> None:
-        if self.path is None or not losses:
+        # An interrupt between an optimizer's step and its loss leaves the last checkpoint as it is.
+        if self.path is None or not losses or _steps_of(optimizer.state.values()) != len(losses):
             return
         tensors: dict[str, Tensor] = {f"meta/{k}": v.detach().contiguous() for k, v in meta.items()}
         for name, value in meta.items():
@@ -171,17 +318,19 @@ class _Checkpoint:
             state = json.loads(self.path.with_suffix(".json").read_text("utf-8"))
             tensors = load_file(self.path)
             losses = [float(x) for x in state["losses"]]
-            steps = {int(v) for k, v in tensors.items() if k.startswith("adam/step/")}
-        except (OSError, ValueError, KeyError):
+            key = state["key"]
+            steps = max((int(v) for k, v in tensors.items() if k.startswith("adam/step/")), default=0)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             return []
-        if state.get("key") != self.key or steps != {len(losses)}:
+        if key != self.key or steps != len(losses):
             return []
         with torch.no_grad():
             for name, value in meta.items():
                 value.copy_(tensors[f"meta/{name}"])
-                optimizer.state[value] = {
-                    slot: tensors[f"adam/{slot}/{name}"] for slot in ("step", "exp_avg", "exp_avg_sq")
-                }
+                slots = ("step", "exp_avg", "exp_avg_sq")
+                state = {s: tensors[f"adam/{s}/{name}"] for s in slots if f"adam/{s}/{name}" in tensors}
+                if state:  # a parameter that no loss has reached has none yet
+                    optimizer.state[value] = state
         for _ in losses:
             decay.step()
         return losses

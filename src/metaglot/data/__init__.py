@@ -7,8 +7,10 @@ found: the file, the line and the field of each, what was expected and what was 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from metaglot.data import files, hub
 from metaglot.data.assemble import language_codes, make_corpus, read_tables
@@ -32,6 +34,7 @@ def load_corpus(
     split: str | None = None,
     parallel: bool | None = None,
     encoding: str = "utf-8",
+    options: Mapping[str, Any] | None = None,
 ) -> Corpus:
     """Load labelled texts in any number of languages.
 
@@ -47,6 +50,7 @@ def load_corpus(
             train if it is left out.
         parallel: whether an id names the same content in every language; found out if left out.
         encoding: of text files.
+        options: a built-in corpus's own options, such as `languages` or `per_intent`.
 
     Raises:
         DataError: the data cannot be read.
@@ -66,13 +70,30 @@ def load_corpus(
                 f"columns and language are options for files; {name!r} is a built-in corpus.",
                 hint=f"If you mean a file of that name, write ./{name}.",
             )
-        return _narrowed(CORPORA[name](), split, parallel)
+        return _narrowed(_built_in(name, dict(options or {})), split, parallel)
+    if options:
+        raise SettingsError(
+            f"corpus options ({', '.join(options)}) are for built-in corpora; {name!r} is none."
+        )
     notices: list[str] = []
     tables = _tables(name, encoding, notices)
     intake = Intake(mapping, language, split)
     items = read_tables(tables, intake)
     notices += intake.notices()
     return make_corpus(_title(name), items, notices=notices, parallel=parallel, source=name)
+
+
+def _built_in(name: str, options: dict[str, Any]) -> Corpus:
+    load = CORPORA[name]
+    known = list(inspect.signature(load).parameters)
+    for option in options:
+        if option not in known:
+            raise SettingsError(
+                f"expected an option of the corpus {name!r} ({', '.join(known)}), found {option!r}.",
+                hint=suggestion(option, known),
+            )
+    corpus: Corpus = load(**options)
+    return corpus
 
 
 def load_examples(

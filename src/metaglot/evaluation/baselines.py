@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from metaglot.errors import SettingsError
 from metaglot.learners.base import shots_of
 from metaglot.learners.closed_form import (
     best_sharpness,
@@ -94,12 +95,14 @@ def target_only(sources: Sources) -> Baseline:
 def target_only_dense(sources: Sources) -> Baseline:
     """A tuned ridge probe on the language's own examples, the pretrained encoder's features alone."""
     names = [b for b in sources.model.encoder.blocks if b not in sources.model.encoder.lexical]
+    _check_any(names, sources.model, "dense", "e5-small")
     return Baseline(lambda model, support: _probe(model, support, names))
 
 
 def target_only_lexical(sources: Sources) -> Baseline:
     """A tuned ridge probe on the language's own examples, character n-grams alone."""
     names = [b for b in sources.model.encoder.blocks if b in sources.model.encoder.lexical]
+    _check_any(names, sources.model, "lexical", "ngrams")
     return Baseline(lambda model, support: _probe(model, support, names))
 
 
@@ -190,6 +193,14 @@ def _probe(model: Model, support: Batch, blocks: Sequence[str]) -> Params:
     kernel = gram(support.inputs, support.inputs, scales)
     sharpness, alpha = _best(support, kernel, targets, None, _PENALTIES, _DEFAULT_PENALTY)
     return model.task_model.head(primal(support.inputs, scales, sharpness * alpha))
+
+
+def _check_any(names: Sequence[str], model: Model, sort: str, example: str) -> None:
+    if not names:
+        raise SettingsError(
+            f"the baseline target-only-{sort} needs {sort} features, and {model.encoder.name!r} has none.",
+            hint=f"Add an encoder that has some, such as {example}, or leave the baseline out.",
+        )
 
 
 def _nothing(model: Model, n_labels: int) -> dict[str, Tensor]:

@@ -61,8 +61,9 @@ def draw_episode(
     """Draw a support set of `shots` per label and a query set of up to `queries` per label.
 
     Support and query are disjoint, by id and by group: what was made from one template or document
-    is on one side only. About a third of a label's groups are kept for the query set, so where
-    there are few examples the support set has fewer than `shots`.
+    is on one side only, whatever labels it has. About a third of a label's groups are kept for the
+    query set, so where there are few examples the support set has fewer than `shots`. A label whose
+    groups all stand on one side because of other labels' is left out.
 
     Args:
         pool: the task's examples.
@@ -83,15 +84,31 @@ def draw_episode(
             f"found {len(able)}."
         )
     if ways is not None and ways < len(able):
-        able = sorted(generator(*key, "ways").choice(able, size=max(2, ways), replace=False).tolist())
-    support, query = [], []
+        chosen = generator(*key, "ways").choice(len(able), size=max(2, ways), replace=False)
+        able = sorted(able[i] for i in chosen)
+    support, query, drawn = [], [], []
+    judged: dict[str, bool] = {}  # group → whether it is on the query's side
     for label in able:
         chance = generator(*key, label)
-        groups = [rows[label][i] for i in chance.permutation(len(rows[label]))]
-        aside = max(1, round(len(groups) * QUERY_SHARE))
-        query.append(chance.permutation(np.concatenate(groups[:aside]))[:queries])
-        support.append(chance.permutation(np.concatenate(groups[aside:]))[:shots])
-    return Draw(np.concatenate(support), np.concatenate(query), tuple(able))
+        names = list(rows[label])
+        names = [names[i] for i in chance.permutation(len(names))]
+        aside = max(1, round(len(names) * QUERY_SHARE)) - sum(judged.get(name, False) for name in names)
+        free = [name for name in names if name not in judged]
+        judged |= {name: place < aside for place, name in enumerate(free)}
+        if len({judged[name] for name in names}) < 2:
+            continue
+        sides = [
+            np.concatenate([rows[label][n] for n in names if judged[n] is side]) for side in (True, False)
+        ]
+        query.append(chance.permutation(sides[0])[:queries])
+        support.append(chance.permutation(sides[1])[:shots])
+        drawn.append(label)
+    if len(drawn) < 2:
+        raise DataError(
+            "expected two labels that share no groups to draw an episode from, found "
+            f"{len(drawn)} of {len(able)}."
+        )
+    return Draw(np.concatenate(support), np.concatenate(query), tuple(drawn))
 
 
 def _rows_by_label(pool: Sequence[Example]) -> dict[str, Rows]:
@@ -101,9 +118,9 @@ def _rows_by_label(pool: Sequence[Example]) -> dict[str, Rows]:
     return {label: np.array(rows, dtype=np.int64) for label, rows in found.items()}
 
 
-def _by_group(pool: Sequence[Example], rows: Rows) -> list[Rows]:
-    """The rows of each group; an example without a group is one of its own."""
+def _by_group(pool: Sequence[Example], rows: Rows) -> dict[str, Rows]:
+    """Group → its rows; an example without a group is one of its own."""
     found: dict[str, list[int]] = {}
     for row in rows.tolist():
         found.setdefault(pool[row].group or f"\0{row}", []).append(row)
-    return [np.array(group, dtype=np.int64) for group in found.values()]
+    return {name: np.array(group, dtype=np.int64) for name, group in found.items()}

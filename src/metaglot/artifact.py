@@ -1,0 +1,298 @@
+"""What training leaves behind: a folder that can be shipped.
+
+    DIR/manifest.json            versions, encoder and its hash, labels, languages, seeds, data fingerprint
+    DIR/recipe.toml              the recipe that made it
+    DIR/model.safetensors        scales and prior
+    DIR/learner.safetensors      the learner's meta-parameters
+    DIR/README.md                a model card
+    DIR/adaptations/swh.safetensors     one file a language
+
+The encoder's weights are not in it: they are named by a fingerprint, and another encoder is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+import metaglot
+from metaglot.config import Recipe, read_recipe, write_recipe
+from metaglot.encoders import load_encoder
+from metaglot.errors import ArtifactError, Where
+from metaglot.learners import LEARNERS
+from metaglot.learners.base import Learner, check_pair
+from metaglot.model import Model, Scaler
+from metaglot.model_card import model_card
+from metaglot.prior import Prior
+from metaglot.storage import atomic_file, atomic_folder, explained, file_hash, text_hash, write_json
+from metaglot.types import Params
+
+FORMAT = 1
+_PARTS = ("recipe.toml", "model.safetensors", "learner.safetensors")
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What a learner made of one language's examples.
+
+    Attributes:
+        language: the code.
+        labels: what can be predicted in the language, in the order of the head's rows.
+        head: the head's parameters, float32 values that float16 holds exactly.
+        examples: how many examples it was made from.
+        estimate: the cross-validated gain over zero-shot, see `metaglot.adapt.Estimate`.
+    """
+
+    language: str
+    labels: tuple[str, ...]
+    head: Params
+    examples: int
+    estimate: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A trained model, its learner, and the languages it was adapted to.
+
+    Attributes:
+        model: encoder, labels, scales and prior.
+        learner: the learner, with its options.
+        meta: its meta-parameters.
+        recipe: what made it.
+        facts: source and held-out languages, the data's fingerprint, measurements.
+        adaptations: code → adaptation.
+    """
+
+    model: Model
+    learner: Learner
+    meta: Params
+    recipe: Recipe
+    facts: Mapping[str, Any]
+    adaptations: dict[str, Adaptation] = field(default_factory=dict)
+
+
+def save(artifact: Artifact, folder: Path, *, overwrite: bool = False) -> None:
+    """Write an artifact to a folder, whole or not at all.
+
+    Raises:
+        ArtifactError: the folder exists and `overwrite` is not set, or it is something else.
+        StorageError: it could not be written; what was there before is as it was.
+    """
+    check_free(folder, overwrite=overwrite)
+    beside = folder.with_name(f".{folder.name}.new")
+    with explained(folder):
+        shutil.rmtree(beside, ignore_errors=True)
+    with atomic_folder(beside) as made:
+        _write(artifact, made)
+    old = folder.with_name(f".{folder.name}.old")
+    with explained(folder):
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        beside.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def check_free(folder: Path, *, overwrite: bool = False) -> None:
+    """Raise an `ArtifactError` unless `folder` may be written: absent, empty, or an old artifact."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if not folder.exists():
+        return
+    if not (folder / "manifest.json").is_file():
+        raise ArtifactError(
+            "expected a new folder or an artifact, found something else; it is left as it is.",
+            where=Where(folder),
+            hint="Give --out a new name.",
+        )
+    if not overwrite:
+        raise ArtifactError(
+            "an artifact is there already, and its adaptations would be lost.",
+            where=Where(folder),
+            hint="Give --out a new name, or pass --overwrite.",
+        )
+
+
+def load(folder: Path | str, *, cache: bool = True) -> Artifact:
+    """Read an artifact and all its adaptations.
+
+    Args:
+        folder: where it is.
+        cache: whether the encoder keeps features on disk.
+
+    Raises:
+        ArtifactError: a part is missing, damaged, or of another format, encoder or training run.
+    """
+    folder = Path(folder)
+    manifest = _manifest(folder)
+    for name in _PARTS:
+        _check_part(folder / name, manifest["files"].get(name))
+    recipe = read_recipe(folder / "recipe.toml", {})
+    encoder = load_encoder(manifest["encoder"]["name"], cache=cache)
+    if encoder.fingerprint != manifest["encoder"]["fingerprint"]:
+        raise ArtifactError(
+            f"expected the encoder {encoder.name!r} with the fingerprint "
+            f"{manifest['encoder']['fingerprint'][:12]}…, found {encoder.fingerprint[:12]}….",
+            where=Where(folder / "manifest.json", field="encoder"),
+            hint="The encoder's files have changed since training: restore them, or train again.",
+        )
+    tensors = load_file(folder / "model.safetensors")
+    scalers = {
+        name: Scaler(tensors[f"scaler.mean.{name}"], tensors[f"scaler.scale.{name}"])
+        for name in encoder.blocks
+        if f"scaler.mean.{name}" in tensors
+    }
+    weights = {n.removeprefix("prior."): t for n, t in tensors.items() if n.startswith("prior.")}
+    prior = Prior(weights, float(manifest["prior"]["sharpness"]))
+    model = Model(encoder, manifest["kind"], tuple(manifest["labels"]), scalers, prior)
+    learner = LEARNERS[recipe.learner](**recipe.learner_options)
+    check_pair(recipe.learner, learner, model.kind_name, model.task_model.outputs)
+    artifact = Artifact(model, learner, load_file(folder / "learner.safetensors"), recipe, manifest["facts"])
+    for file in sorted((folder / "adaptations").glob("*.safetensors")):
+        adaptation = _read_adaptation(file, identity(manifest))
+        artifact.adaptations[adaptation.language] = adaptation
+    return artifact
+
+
+def save_adaptation(adaptation: Adaptation, folder: Path) -> Path:
+    """Write one language's adaptation into an artifact's folder and return the file's path.
+
+    Raises:
+        ArtifactError: the folder is no artifact.
+        StorageError: the file could not be written; an older one is as it was.
+    """
+    manifest = _manifest(folder)
+    path = folder / "adaptations" / f"{adaptation.language}.safetensors"
+    header = {
+        "format": str(FORMAT),
+        "artifact": identity(manifest),
+        "language": adaptation.language,
+        "labels": json.dumps(adaptation.labels, ensure_ascii=False),
+        "examples": str(adaptation.examples),
+        "estimate": json.dumps(adaptation.estimate),
+        "metaglot": metaglot.__version__,
+    }
+    tensors = {name: value.to(torch.float16).contiguous() for name, value in adaptation.head.items()}
+    with atomic_file(path) as beside:
+        save_file(tensors, beside, metadata=header)
+    return path
+
+
+def identity(manifest: Mapping[str, Any]) -> str:
+    """Return the hash by which adaptations know the artifact that they belong to."""
+    return text_hash(*(manifest["files"][name] for name in _PARTS))
+
+
+def _write(artifact: Artifact, folder: Path) -> None:
+    model = artifact.model
+    tensors = {f"prior.{name}": weight.contiguous() for name, weight in model.prior.weights.items()}
+    for name, scaler in model.scalers.items():
+        tensors[f"scaler.mean.{name}"] = scaler.mean
+        tensors[f"scaler.scale.{name}"] = scaler.scale
+    save_file(tensors, folder / "model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in artifact.meta.items()}, folder / "learner.safetensors"
+    )
+    (folder / "recipe.toml").write_text(write_recipe(artifact.recipe), encoding="utf-8")
+    manifest = {
+        "format": FORMAT,
+        "versions": versions(),
+        "kind": model.kind_name,
+        "encoder": {"name": model.encoder.name, "fingerprint": model.encoder.fingerprint},
+        "labels": list(model.labels),
+        "learner": artifact.recipe.learner,
+        "seed": artifact.recipe.train.seed,
+        "prior": {"sharpness": model.prior.sharpness},
+        "facts": dict(artifact.facts),
+        "files": {name: file_hash(folder / name) for name in _PARTS},
+    }
+    (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
+    write_json(folder / "manifest.json", manifest)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of metaglot, Python and the libraries that results depend on."""
+    names = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "safetensors")
+    found = {name: metadata.version(name) for name in names}
+    return {"metaglot": metaglot.__version__, "python": platform.python_version(), **found}
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+        found = manifest["format"]
+        wanted = ("files", "encoder", "kind", "labels", "prior", "facts")
+        missing = [name for name in wanted if name not in manifest]
+    except OSError as error:
+        raise ArtifactError(
+            f"expected an artifact (a folder with manifest.json), found none: {error.strerror}.",
+            where=Where(folder),
+            hint="Make one with `metaglot train CORPUS --out DIR`.",
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"expected a manifest, found a damaged file: {error}.",
+            where=Where(path),
+            hint="Restore the folder from a copy, or train again.",
+        ) from error
+    if found != FORMAT or missing:
+        raise ArtifactError(
+            f"expected an artifact of format {FORMAT}, found format {found!r}"
+            + (f" without {', '.join(missing)}." if missing else "."),
+            where=Where(path),
+            hint="It was made by another version of metaglot: use that one, or train again.",
+        )
+    return dict(manifest)
+
+
+def _check_part(path: Path, wanted: str | None) -> None:
+    if not path.is_file():
+        raise ArtifactError(
+            "expected this part of the artifact, found no such file: the folder was not copied whole.",
+            where=Where(path),
+            hint="Copy it again, or train again.",
+        )
+    if file_hash(path) != wanted:
+        raise ArtifactError(
+            "expected the file that the manifest names, found other content: it is damaged or was changed.",
+            where=Where(path),
+            hint="Restore the folder from a copy, or train again.",
+        )
+
+
+def _read_adaptation(path: Path, artifact: str) -> Adaptation:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            head = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - no mapping
+        adaptation = Adaptation(
+            language=header["language"],
+            labels=tuple(json.loads(header["labels"])),
+            head=head,
+            examples=int(header["examples"]),
+            estimate=json.loads(header["estimate"]),
+        )
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ArtifactError(
+            f"expected an adaptation, found a damaged file: {error}.",
+            where=Where(path),
+            hint="Remove the file and adapt the language again.",
+        ) from error
+    if header.get("artifact") != artifact:
+        raise ArtifactError(
+            "expected an adaptation of this artifact, found one of another training run.",
+            where=Where(path),
+            hint="Remove the file and adapt the language again.",
+        )
+    return adaptation

@@ -1,0 +1,210 @@
+"""Records → means, intervals, paired differences; as a table, a plot, or plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.table import Table
+
+from metaglot.errors import MissingExtraError
+from metaglot.evaluation.grid import Record
+from metaglot.evaluation.metrics import bootstrap_interval
+from metaglot.languages import language_name
+from metaglot.storage import atomic_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean over languages and draws with its 95% interval, and how many of each there were."""
+
+    mean: float
+    low: float
+    high: float
+    languages: int
+    draws: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The best learner less the best baseline at one number of shots, on the same draws."""
+
+    shots: int
+    learner: str
+    baseline: str
+    cell: Cell
+
+
+class Report:
+    """The records of one grid, summed up by one metric.
+
+    Args:
+        records: what `run_grid` returned.
+        metric: the metric to sum up; higher is better.
+    """
+
+    def __init__(self, records: Sequence[Record], metric: str = "accuracy") -> None:
+        self.metric = metric
+        self.records = tuple(records)
+        self.shots = sorted({r.shots for r in records})
+        self.languages = sorted({r.language for r in records})
+        self.learners = list(dict.fromkeys(r.method for r in records if r.learned))
+        self.baselines = list(dict.fromkeys(r.method for r in records if not r.learned))
+        self._values = {(r.method, r.shots, r.language, r.draw): r.metrics[metric] for r in records}
+
+    def values(self, method: str, shots: int) -> Tensor | None:
+        """Return a method's values `[languages, draws]`, or None where it was not run."""
+        draws = sorted({d for m, k, _, d in self._values if (m, k) == (method, shots)})
+        if not draws:
+            return None
+        rows = [[self._values[method, shots, lang, d] for d in draws] for lang in self.languages]
+        return torch.tensor(rows, dtype=torch.float64)
+
+    def cell(self, method: str, shots: int) -> Cell | None:
+        """Return a method's mean at a number of shots, or None where it was not run."""
+        values = self.values(method, shots)
+        return None if values is None else _cell(values)
+
+    def differences(self) -> list[Difference]:
+        """Compare the best learner with the best baseline (both by their mean) at every shots ≥ 1."""
+        found = []
+        for shots in (k for k in self.shots if k):
+            learner, baseline = self._best(self.learners, shots), self._best(self.baselines, shots)
+            if learner is None or baseline is None:
+                continue
+            ours, theirs = self.values(learner, shots), self.values(baseline, shots)
+            if ours is not None and theirs is not None:
+                found.append(Difference(shots, learner, baseline, _cell(ours - theirs)))
+        return found
+
+    def _best(self, methods: Sequence[str], shots: int) -> str | None:
+        means = {m: cell.mean for m in methods if (cell := self.cell(m, shots)) is not None}
+        return max(means, key=lambda m: means[m]) if means else None
+
+    def table(self) -> Table:
+        """Return the table of every method at every number of shots, as percentages with intervals."""
+        draws = max(r.draw for r in self.records) + 1
+        table = Table(
+            title=f"{self.metric}, %, mean over {len(self.languages)} held-out languages and {draws} draws",
+            caption="± is half of the 95% bootstrap interval over draws; bold is the best of its column",
+        )
+        table.add_column("method")
+        for shots in self.shots:
+            table.add_column("zero-shot" if shots == 0 else f"k = {shots}", justify="right")
+        best = {k: self._best([*self.learners, *self.baselines], k) for k in self.shots}
+        for group in (self.learners, self.baselines):
+            for method in group:
+                cells = [_text(self.cell(method, k), bold=best[k] == method and k > 0) for k in self.shots]
+                table.add_row(method if group is self.learners else f"[dim]{method}[/dim]", *cells)
+            table.add_section()
+        return table
+
+    def difference_lines(self) -> list[str]:
+        """Return a sentence for every number of shots: best learner against best baseline."""
+        return [
+            f"k = {d.shots}: {d.learner} {100 * d.cell.mean:+.1f} points against {d.baseline} "
+            f"(paired 95% interval {100 * d.cell.low:+.1f} to {100 * d.cell.high:+.1f})"
+            for d in self.differences()
+        ]
+
+    def language_table(self, method: str, shots: int) -> Table:
+        """Return one method's means by language beside zero-shot."""
+        table = Table(title=f"{method} by language, %, k = {shots}")
+        for name in ("language", "zero-shot", method, "gain"):
+            table.add_column(name, justify="left" if name == "language" else "right")
+        ours, base = self.values(method, shots), self.values(method, 0)
+        for row, language in enumerate(self.languages):
+            if ours is not None and base is not None:
+                now, before = float(ours[row].mean()), float(base[row].mean())
+                name = f"{language_name(language)} ({language})"
+                table.add_row(name, f"{100 * before:.1f}", f"{100 * now:.1f}", f"{100 * (now - before):+.1f}")
+        return table
+
+    def summary(self) -> dict[str, Any]:
+        """Return the means, intervals and differences as plain values."""
+        methods = [*self.learners, *self.baselines]
+        cells = {m: {k: self.cell(m, k) for k in self.shots} for m in methods}
+        return {
+            "metric": self.metric,
+            "languages": self.languages,
+            "means": {
+                m: {str(k): vars(cell) for k, cell in row.items() if cell is not None}
+                for m, row in cells.items()
+            },
+            "differences": [vars(d) | {"cell": vars(d.cell)} for d in self.differences()],
+        }
+
+    def plot(self, path: Path) -> None:
+        """Draw accuracy against shots for every method, and the gain by language; save it.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        try:
+            import matplotlib as mpl  # noqa: PLC0415 - an optional extra
+
+            mpl.use("Agg")
+            from matplotlib import pyplot as plt  # noqa: PLC0415
+        except ImportError as error:
+            raise MissingExtraError("matplotlib", "plot", "drawing a plot") from error
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(11, 4.6), width_ratios=(3, 2), layout="constrained"
+        )
+        places = {k: i for i, k in enumerate(self.shots)}
+        for method in [*self.learners, *self.baselines]:
+            cells = [(places[k], c) for k in self.shots if (c := self.cell(method, k)) is not None]
+            if method == "majority" or not cells:
+                continue
+            learned = method in self.learners
+            x, y = [p for p, _ in cells], [100 * c.mean for _, c in cells]
+            (line,) = left.plot(
+                x, y, "-o" if learned else "--", label=method, lw=2 if learned else 1.2, ms=4, alpha=0.9
+            )
+            low, high = [100 * c.low for _, c in cells], [100 * c.high for _, c in cells]
+            left.fill_between(x, low, high, alpha=0.15, color=line.get_color(), lw=0)
+        left.set_xticks(list(places.values()), [str(k) for k in self.shots])
+        left.set_xlabel("examples per label")
+        left.set_ylabel(f"{self.metric}, %")
+        left.set_title(f"mean over {len(self.languages)} held-out languages")
+        left.legend(fontsize=8)
+        left.grid(alpha=0.3)
+        self._plot_gains(right)
+        with atomic_file(path) as beside:
+            figure.savefig(beside, dpi=140, format=path.suffix.lstrip(".") or "png")
+        plt.close(figure)
+
+    def _plot_gains(self, axes: Any) -> None:
+        learner = self._best(self.learners, self.shots[-1])
+        base = None if learner is None else self.values(learner, 0)
+        if learner is None or base is None:
+            axes.set_visible(False)
+            return
+        for shots in (k for k in self.shots if k):
+            ours = self.values(learner, shots)
+            if ours is not None:
+                gain = 100 * (ours.mean(1) - base.mean(1))
+                axes.plot(gain.tolist(), range(len(self.languages)), "o", label=f"k = {shots}", ms=5)
+        axes.axvline(0, color="black", lw=0.8)
+        axes.set_yticks(range(len(self.languages)), [language_name(code) for code in self.languages])
+        axes.set_xlabel(f"points gained over zero-shot by {learner}")
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+
+
+def _cell(values: Tensor) -> Cell:
+    low, high = bootstrap_interval(values)
+    return Cell(float(values.mean()), low, high, values.shape[0], values.shape[1])
+
+
+def _text(cell: Cell | None, *, bold: bool) -> str:
+    if cell is None:
+        return "–"
+    half = 100 * (cell.high - cell.low) / 2
+    text = f"{100 * cell.mean:.1f}" + (f" ±{half:.1f}" if cell.draws > 1 else "")
+    return f"[bold]{text}[/bold]" if bold else text
