@@ -89,7 +89,7 @@ def _as_tag(text: str) -> langcodes.Language | None:
 def _as_name(text: str) -> langcodes.Language | None:
     try:
         tag = langcodes.find(text)
-    except (LookupError, UnicodeDecodeError):  # its trie takes some control characters for its own
+    except (LookupError, UnicodeError):  # its trie takes no surrogates, and some controls for its own
         return None
     # find() is fuzzy ("nosuch" gives Nuosu): only a name that is really the language's own counts.
     names = {tag.display_name().casefold(), tag.autonym().casefold()}
@@ -118,7 +118,7 @@ def _suggest(text: str) -> str:
     try:
         found = langcodes.find(text)
         return f"Did you mean {found.display_name()} ({_code(found, False)})?"
-    except (LookupError, UnicodeDecodeError):
+    except (LookupError, UnicodeError):
         pass
     near = [f"{code} ({language_name(code)})" for code in _near_codes(text)[:3]]
     if near:

@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 
 # The sharpness at which an expert's evidence is judged: about that of a fitted head.
 _SHARPNESS = 8.0
-_SUM_OF_WEIGHTS = 8.0
+# Logarithms of the weights to start from: near what most corpora end with, so that the outer loop
+# need not go far.
+_START = {"prior": 3.0, "anchored": 1.3}
+_START_RIDGE = 0.3
 # The mean of the support set's prior scores is believed as after so many examples more at zero.
 _DOUBT = 10.0
 
@@ -93,14 +96,15 @@ class Auto:
         return ("prior", *single, "all", "anchored")
 
     def init(self, model: TaskModel, generator: Generator) -> Params:
-        """Return a gate `[E, 4]` that trusts every expert alike, whatever the evidence."""
-        gate = torch.zeros(len(self.experts(model)), 4)
-        gate[:, 0] = math.log(_SUM_OF_WEIGHTS / len(gate))
+        """Return a gate `[E, 4]` that trusts the prior, its correction, and the rest in this order."""
+        names = self.experts(model)
+        gate = torch.zeros(len(names), 4)
+        gate[:, 0] = torch.tensor([_START.get(name, _START_RIDGE) for name in names])
         return {"gate": gate}
 
     def outer_rate(self, name: str) -> float:
         """Return the outer loop's rate for a meta-parameter."""
-        return 0.05
+        return 0.1
 
     def adapt(self, model: TaskModel, meta: Params, support: Batch) -> Params:
         """Return the mixture as one head."""

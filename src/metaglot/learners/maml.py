@@ -77,7 +77,8 @@ class MAML:
         with torch.enable_grad():
             params = model.rows(start, support.classes)
             if not learning:
-                params = {name: value.detach().requires_grad_() for name, value in params.items()}
+                params = {name: value.detach() for name, value in params.items()}
+            params = {n: v if v.requires_grad else v.requires_grad_() for n, v in params.items()}
             for _ in range(self.steps):
                 params = self._step(model, meta, params, support, learning)
         return params if learning else {name: value.detach() for name, value in params.items()}
