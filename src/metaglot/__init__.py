@@ -1,3 +1,92 @@
-"""Teach a model a new language from a handful of examples."""
+"""Teach a model a new language from a handful of examples.
+
+    >>> import metaglot as mg
+    >>> corpus = mg.load_corpus("home-assistant")
+    >>> artifact = mg.train(corpus, mg.Recipe(corpus="home-assistant", held_out=("tha",)))
+    >>> adapted = mg.adapt(artifact, "tha", examples)
+
+Everything below is imported when it is first used, so that `import metaglot` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metaglot.adapting import Adapted, Estimate, Prediction, adapt, predict
+    from metaglot.artifact import Adaptation, Artifact, load, save, save_adaptation
+    from metaglot.config import Recipe, TrainSettings, read_recipe
+    from metaglot.data import load_corpus, load_examples, read_texts
+    from metaglot.encoders import load_encoder
+    from metaglot.errors import MetaglotError
+    from metaglot.evaluation.grid import run_grid
+    from metaglot.evaluation.report import Report
+    from metaglot.training import fit, meta_train, train, train_learners
+    from metaglot.types import Corpus, Example
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Adaptation": "artifact",
+    "Adapted": "adapting",
+    "Artifact": "artifact",
+    "Corpus": "types",
+    "Estimate": "adapting",
+    "Example": "types",
+    "MetaglotError": "errors",
+    "Prediction": "adapting",
+    "Recipe": "config",
+    "Report": "evaluation.report",
+    "TrainSettings": "config",
+    "adapt": "adapting",
+    "fit": "training",
+    "load": "artifact",
+    "load_corpus": "data",
+    "load_encoder": "encoders",
+    "load_examples": "data",
+    "meta_train": "training",
+    "predict": "adapting",
+    "read_recipe": "config",
+    "read_texts": "data",
+    "run_grid": "evaluation.grid",
+    "save": "artifact",
+    "save_adaptation": "artifact",
+    "train": "training",
+    "train_learners": "training",
+}
+
+__all__ = [
+    "Adaptation",
+    "Adapted",
+    "Artifact",
+    "Corpus",
+    "Estimate",
+    "Example",
+    "MetaglotError",
+    "Prediction",
+    "Recipe",
+    "Report",
+    "TrainSettings",
+    "adapt",
+    "fit",
+    "load",
+    "load_corpus",
+    "load_encoder",
+    "load_examples",
+    "meta_train",
+    "predict",
+    "read_recipe",
+    "read_texts",
+    "run_grid",
+    "save",
+    "save_adaptation",
+    "train",
+    "train_learners",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"metaglot.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'metaglot' has no attribute {name!r}")

@@ -50,7 +50,7 @@ class Adaptation:
         labels: what can be predicted in the language, in the order of the head's rows.
         head: the head's parameters, float32 values that float16 holds exactly.
         examples: how many examples it was made from.
-        estimate: the cross-validated gain over zero-shot, see `metaglot.adapt.Estimate`.
+        estimate: the cross-validated gain over zero-shot, see `metaglot.adapting.Estimate`.
     """
 
     language: str

@@ -140,7 +140,7 @@ def train(
     [dim]metaglot train home-assistant --held-out tha,eus --out assistant[/dim]
     """
     from metaglot import artifact
-    from metaglot.train import train as run
+    from metaglot.training import train as run
 
     if out_dir is None:
         raise SettingsError("expected --out DIR, a folder to write the trained model to, found none.")
@@ -191,7 +191,7 @@ def adapt(
     """
     import time
 
-    from metaglot import adapt as adapting
+    from metaglot import adapting
     from metaglot import artifact
     from metaglot.data import load_examples
     from metaglot.languages import language_name
@@ -251,7 +251,7 @@ def predict(
 
     [dim]metaglot predict assistant --language swh "washa taa jikoni"[/dim]
     """
-    from metaglot import adapt as adapting
+    from metaglot import adapting
     from metaglot import artifact
     from metaglot.data import read_texts
     from metaglot.languages import language_name
@@ -318,7 +318,7 @@ def evaluate(
     from metaglot.evaluation.grid import run_grid
     from metaglot.evaluation.report import Report
     from metaglot.learners import LEARNERS
-    from metaglot.train import evaluation_facts, fit, train_learners
+    from metaglot.training import evaluation_facts, fit, train_learners
 
     chosen = _recipe(
         recipe,

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from metaglot.adapt import Estimate, adapt, predict
+from metaglot.adapting import Estimate, adapt, predict
 from metaglot.artifact import Artifact, load, save, save_adaptation
 from metaglot.config import Recipe, TrainSettings
 from metaglot.data import load_corpus
@@ -20,7 +20,7 @@ from metaglot.languages import language_name
 from metaglot.learners import LEARNERS
 from metaglot.space import Task, draw_support
 from metaglot.storage import write_json
-from metaglot.train import assemble, evaluation_facts, fit, train_learners
+from metaglot.training import assemble, evaluation_facts, fit, train_learners
 
 SHOTS = (0, 1, 4, 8, 16)
 ADAPTED = "tha"
