@@ -169,7 +169,14 @@ def cross_validate(artifact: Artifact, support: Batch, *, folds: int = 5, seed: 
     )
 
 
-def predict(artifact: Artifact, texts: Sequence[str], language: str, *, top: int = 3) -> list[Prediction]:
+def predict(
+    artifact: Artifact,
+    texts: Sequence[str],
+    language: str,
+    *,
+    top: int = 3,
+    adaptation: Adaptation | None = None,
+) -> list[Prediction]:
     """Predict the labels of texts in one language, zero-shot where it was never adapted.
 
     Args:
@@ -177,6 +184,7 @@ def predict(artifact: Artifact, texts: Sequence[str], language: str, *, top: int
         texts: what to classify.
         language: code or name.
         top: how many labels to return for each text.
+        adaptation: what `adapt` made; by default what the artifact has for the language.
 
     Raises:
         SettingsError: `top` is less than one.
@@ -184,7 +192,7 @@ def predict(artifact: Artifact, texts: Sequence[str], language: str, *, top: int
     if top < 1:
         raise SettingsError(f"expected --top to be 1 or more, found {top}.")
     code, _ = language_code(artifact, language)
-    adaptation = artifact.adaptations.get(code)
+    adaptation = adaptation or artifact.adaptations.get(code)
     labels = artifact.model.labels if adaptation is None else adaptation.labels
     head = zero_shot_head(artifact.model, len(labels)) if adaptation is None else adaptation.head
     if not texts:

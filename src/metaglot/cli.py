@@ -191,8 +191,7 @@ def adapt(
     """
     import time
 
-    from metaglot import adapting
-    from metaglot import artifact
+    from metaglot import adapting, artifact
     from metaglot.data import load_examples
     from metaglot.languages import language_name
 
@@ -251,8 +250,7 @@ def predict(
 
     [dim]metaglot predict assistant --language swh "washa taa jikoni"[/dim]
     """
-    from metaglot import adapting
-    from metaglot import artifact
+    from metaglot import adapting, artifact
     from metaglot.data import read_texts
     from metaglot.languages import language_name
 
@@ -407,7 +405,7 @@ def demo(
     ),
     draws: Annotated[int, typer.Option(help="Random support sets per language and number of shots.")] = 5,
 ) -> None:
-    """Run the main job on real data, offline: 20 languages teach how to learn 8 others."""
+    """Run the main job on real data, offline: 20 languages teach how to learn 6 others."""
     from metaglot.demo import run
 
     run(folder, draws=draws, console=out)

@@ -1,4 +1,4 @@
-"""The main job on real data, offline: learn from 20 languages how to learn 8 others."""
+"""The main job on real data, offline: learn from 20 languages how to learn 6 others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metaglot.adapting import Estimate, adapt, predict
 from metaglot.artifact import Artifact, load, save, save_adaptation
 from metaglot.config import Recipe, TrainSettings
 from metaglot.data import load_corpus
-from metaglot.data.home_assistant import HELD_OUT, SOURCES
+from metaglot.data.home_assistant import SOURCES
 from metaglot.evaluation.baselines import default_baselines
 from metaglot.evaluation.grid import run_grid
 from metaglot.evaluation.report import Report
@@ -22,6 +22,8 @@ from metaglot.space import Task, draw_support
 from metaglot.storage import write_json
 from metaglot.training import assemble, evaluation_facts, fit, train_learners
 
+# Six families and six scripts: Semitic, Hellenic, Basque, Dravidian, Kra-Dai, Sinitic.
+HELD_OUT = ("arb", "ell", "eus", "mal", "tha", "zho_Hans")
 SHOTS = (0, 1, 4, 8, 16)
 ADAPTED = "tha"
 ADAPTED_SHOTS = 8
@@ -43,8 +45,9 @@ def run(folder: Path, *, draws: int, console: Console) -> None:
         train=TrainSettings(steps=60),
     )
     console.print(
-        "Voice commands in 28 languages (home-assistant-intents, Apache-2.0). metaglot learns from "
-        f"{len(SOURCES)} of them how to learn a language, and meets {len(HELD_OUT)} new ones: "
+        f"Voice commands in {len(SOURCES) + len(HELD_OUT)} languages (home-assistant-intents, Apache-2.0). "
+        f"metaglot learns from {len(SOURCES)} of them how to learn a language, and then meets "
+        f"{len(HELD_OUT)} new ones: "
         f"{', '.join(language_name(code) for code in HELD_OUT)}."
     )
     corpus = load_corpus(recipe.corpus, options=recipe.corpus_options)

@@ -13,23 +13,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from metaglot.artifact import Artifact, versions
 from metaglot.config import Recipe, TrainSettings
 from metaglot.encoders import load_encoder
-from metaglot.errors import SettingsError, TrainingError, suggestion
+from metaglot.errors import SettingsError, StorageError, TrainingError, suggestion
 from metaglot.learners import LEARNERS
 from metaglot.learners.base import Learner, check_pair
 from metaglot.model import Sources, fit_sources
-from metaglot.progress import progress
+from metaglot.progress import console, progress
 from metaglot.space import TaskSpace, draw_episode, generator
-from metaglot.storage import atomic_file, text_hash, write_json
+from metaglot.storage import atomic_file, cache_root, file_hash, text_hash, write_json
 from metaglot.types import Corpus, Episode, Params
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# Results of training that the cache keeps; each is at most a few megabytes.
+_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -131,14 +134,51 @@ def train_learners(
 ) -> dict[str, tuple[Learner, TrainResult]]:
     """Meta-train several learners on the same fitted sources; name → (learner, its result).
 
-    The recipe's learner has the recipe's options, the others their defaults.
+    The recipe's learner has the recipe's options, the others their defaults. What was learned is kept
+    in the cache under a hash of all that it depends on (data, features, options, seed, metaglot's
+    own code), so that another grid over the same learners need not train them again.
     """
     trained: dict[str, tuple[Learner, TrainResult]] = {}
     for name in names:
         options = recipe.learner_options if name == recipe.learner else {}
         learner = make_learner(recipe.model_copy(update={"learner": name, "learner_options": options}))
-        trained[name] = (learner, meta_train(fitted.sources, learner, recipe.train, name=name))
+        key = text_hash(_run_key(fitted.sources, learner, recipe.train, name), code_hash())
+        result = _recall(key)
+        if result is None:
+            result = meta_train(fitted.sources, learner, recipe.train, name=name)
+            _remember(key, result)
+        trained[name] = (learner, result)
     return trained
+
+
+def _recall(key: str) -> TrainResult | None:
+    """Return what the cache has under a key, or None."""
+    file = cache_root() / "learned" / f"{key}.safetensors"
+    try:
+        with safe_open(file, framework="pt") as found:
+            losses = json.loads(found.metadata()["losses"])
+            return TrainResult({n: found.get_tensor(n) for n in found.keys()}, tuple(losses))  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _remember(key: str, result: TrainResult) -> None:
+    """Keep a result in the cache, and of older ones the newest; a full disk only costs the time."""
+    folder = cache_root() / "learned"
+    try:
+        with atomic_file(folder / f"{key}.safetensors") as beside:
+            tensors = {name: value.contiguous() for name, value in result.meta.items()}
+            save_file(tensors, beside, metadata={"losses": json.dumps(result.losses)})
+        for old in sorted(folder.glob("*.safetensors"), key=lambda f: f.stat().st_mtime)[:-_KEPT]:
+            old.unlink(missing_ok=True)
+    except (StorageError, OSError) as error:
+        console.print(f"[yellow]note:[/yellow] what was learned could not be kept: {error}")
+
+
+def code_hash() -> str:
+    """Return a hash of metaglot's own source files."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return text_hash(*(file_hash(file) for file in files))
 
 
 def evaluation_facts(fitted: Fitted, recipe: Recipe) -> dict[str, Any]:
