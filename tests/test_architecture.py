@@ -18,7 +18,7 @@ ROOMS = [
     "space",
     "encoders kinds learners",
     "prior model distributed",
-    "train adapt artifact model_card explain evaluation recipes",
+    "training adapting artifact model_card explain evaluation recipes",
     "cli server demo __main__",
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms.split()}
@@ -54,7 +54,9 @@ def test_imports_point_down(file):
     if room == "__init__":
         return
     assert room in FLOOR, f"{room} has no place in ROOMS: {RULE}"
-    found = [f"{file.relative_to(ROOT)}:{line} imports {other}" for other, line in faults(room, file.read_text())]
+    found = [
+        f"{file.relative_to(ROOT)}:{line} imports {other}" for other, line in faults(room, file.read_text())
+    ]
     assert not found, f"{RULE}\n" + "\n".join(found)
 
 
@@ -77,7 +79,8 @@ def test_a_module_is_short_and_never_unpickles(file):
     assert len(source.splitlines()) <= 400, "a module is a page or three"
     assert file.name != "utils.py", "give the functions a home that says what they are about"
     found = re.search(
-        r"import (pickle|dill|joblib)|from (pickle|dill|joblib)|torch\.(load|save)\(|allow_pickle=True", source
+        r"import (pickle|dill|joblib)|from (pickle|dill|joblib)|torch\.(load|save)\(|allow_pickle=True",
+        source,
     )
     assert found is None, f"what metaglot reads must not run code: {found}"
 

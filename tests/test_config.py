@@ -57,7 +57,9 @@ def test_a_rate_is_a_positive_number(rate):
 
 def test_options_lie_over_the_file(tmp_path):
     path = tmp_path / "recipe.toml"
-    path.write_text('\ufeffcorpus = "one"\nlearner = "maml"\n[train]\nsteps = 3\nseed = 4\n', encoding="utf-8")
+    path.write_text(
+        '\ufeffcorpus = "one"\nlearner = "maml"\n[train]\nsteps = 3\nseed = 4\n', encoding="utf-8"
+    )
     recipe = read_recipe(path, {"corpus": "two", "learner": None, "train.seed": 5, "held_out": ["swh"]})
     assert (recipe.corpus, recipe.learner, recipe.held_out) == ("two", "maml", ("swh",))
     assert (recipe.train.steps, recipe.train.seed) == (3, 5)

@@ -13,6 +13,8 @@ from metaglot.learners import DEFAULT_LEARNER, LEARNERS
 from metaglot.learners.base import Learner, check_pair
 from metaglot.learners.protonet import ProtoNet
 from metaglot.learners.ridge import Ridge, sharpness_at
+from metaglot.model import target_table
+from metaglot.space import draw_support
 from metaglot.training import meta_train, source_episode
 from metaglot.types import Batch, Episode
 
@@ -195,25 +197,21 @@ def test_the_meta_gradient_is_that_of_finite_differences(name, toy_model, toy_ep
 
 
 @every_learner
-def test_meta_training_lowers_the_loss_on_fixed_episodes(name, sources):
-    learner = LEARNERS[name]()
-    settings = TrainSettings(steps=10, episodes=4, pool=12, shots=(1, 2, 4), queries=3)
-    result = meta_train(sources, learner, settings, name=name)
-    assert len(result.losses) == 10
+def test_meta_training_lowers_the_loss_on_fixed_episodes(name, noisy_sources):
+    learner, model = LEARNERS[name](), noisy_sources.model.task_model
+    settings = TrainSettings(steps=30, episodes=4, pool=12, shots=(1, 2, 4), queries=3)
+    result = meta_train(noisy_sources, learner, settings, name=name)
+    assert len(result.losses) == 30
     assert not any(v.requires_grad for v in result.meta.values())
-    model = sources.model.task_model
-    episodes = [learner.prepare(model, source_episode(sources, settings, i)) for i in range(settings.pool)]
+    episodes = [learner.prepare(model, source_episode(noisy_sources, settings, i)) for i in range(12)]
     with torch.no_grad():
-        before = learner.meta_loss(model, start(learner, model), episodes)
-        after = learner.meta_loss(model, result.meta, episodes)
-    assert after < before - 0.01
+        before = learner.meta_loss(model, start(learner, model), episodes).item()
+        after = learner.meta_loss(model, result.meta, episodes).item()
+    assert after < 0.995 * before
 
 
 @every_learner
 def test_it_knows_new_texts_of_a_held_out_language(name, sources, space):
-    from metaglot.model import target_table
-    from metaglot.space import draw_support
-
     learner, (task,) = LEARNERS[name](), space.held_out
     meta = start(learner, sources.model.task_model)
     pool, test = target_table(sources.model, task, task.pool), target_table(sources.model, task, task.test)

@@ -16,10 +16,12 @@ D, RATE = 3, 0.1
 class Quadratic:
     """L(θ) = ½ θᵀAθ − bᵀθ, where A `[d, d]` and b `[d]` are a batch's inputs."""
 
-    blocks = {"x": D}
     lexical = frozenset()
     outputs = "label-scores"
     n_labels = 2
+
+    def __init__(self):
+        self.blocks = {"x": D}
 
     def init(self, n_labels):
         return {"theta": torch.zeros(D)}
@@ -42,7 +44,9 @@ def quadratic_batch(seed, curved=True):
     chance = torch.Generator().manual_seed(seed)
     M = torch.randn(D, D, generator=chance, dtype=torch.float64)
     b = torch.randn(D, generator=chance, dtype=torch.float64)
-    return Batch({"A": M @ M.T if curved else torch.zeros(D, D), "b": b}, torch.tensor([0, 1]), torch.arange(2))
+    return Batch(
+        {"A": M @ M.T if curved else torch.zeros(D, D), "b": b}, torch.tensor([0, 1]), torch.arange(2)
+    )
 
 
 def gradient(batch, theta):

@@ -48,6 +48,12 @@ def test_calibration_error_of_bins_by_hand():
     assert calibration_error(probabilities, targets, bins=1) == pytest.approx(0.24)
 
 
+def test_confidences_of_one_tenth_are_one_bin():
+    # Both are between 0.7 and 0.8: a mean confidence of 0.75, and one of two right.
+    probabilities = torch.tensor([[0.72, 0.28], [0.78, 0.22]])
+    assert calibration_error(probabilities, torch.tensor([0, 1])) == pytest.approx(0.25)
+
+
 def test_certain_and_right_is_calibrated():
     assert calibration_error(torch.eye(3), torch.arange(3)) == 0.0
     assert calibration_error(torch.eye(3), (torch.arange(3) + 1) % 3) == 1.0

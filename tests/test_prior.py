@@ -20,7 +20,9 @@ def languages(count=4, n=24, seed=0, noise=0.8, **_):
         targets = torch.arange(n) % N_LABELS
         features = directions[targets] + torch.randn(8, generator=chance)
         features = (features + noise * torch.randn(n, 8, generator=chance)) / 3
-        made.append(SourceLanguage(features, targets, torch.arange(n) // N_LABELS % 2, torch.arange(N_LABELS)))
+        made.append(
+            SourceLanguage(features, targets, torch.arange(n) // N_LABELS % 2, torch.arange(N_LABELS))
+        )
     return made
 
 

@@ -14,6 +14,7 @@ from metaglot.errors import DataError, LanguageError
 from metaglot.space import TaskSpace, draw_episode, draw_support, find_language, generator
 from metaglot.types import Corpus, Example
 
+
 @st.composite
 def pools(draw):
     """Examples of a few labels, of groups that may have several labels."""
@@ -30,7 +31,7 @@ def pools(draw):
     ways=st.none() | st.integers(2, 4),
     seed=st.integers() | st.text(max_size=3),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_support_and_query_share_neither_example_nor_group(pool, shots, queries, ways, seed):
     labels = sorted({e.label for e in pool})
     try:
@@ -85,7 +86,7 @@ def test_groups_of_several_labels_are_on_one_side_or_their_labels_left_out():
 
 
 @given(pool=pools(), small=st.integers(0, 4), more=st.integers(0, 4), seed=st.integers())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_support_sets_are_nested_in_the_shots(pool, small, more, seed):
     labels = sorted({e.label for e in pool})
     few = draw_support(pool, labels, small, seed).tolist()
@@ -105,7 +106,9 @@ def test_draws_differ_and_labels_without_examples_are_passed_over(space):
 
 
 def test_keys_of_other_parts_are_other_draws():
-    seen = {float(generator(*key).random()) for key in [(1, 2), (12,), ("1", "2"), (1, "2"), ("1\x1f2",), (2, 1)]}
+    seen = {
+        float(generator(*key).random()) for key in [(1, 2), (12,), ("1", "2"), (1, "2"), ("1\x1f2",), (2, 1)]
+    }
     assert len(seen) == 6
 
 
@@ -155,7 +158,7 @@ def test_sources_and_held_out_tasks_have_their_splits(space):
     held_out=st.sets(st.sampled_from(["amh", "hau", "swh", "yor"]), min_size=1, max_size=3),
     shift=st.integers(0, 5),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_content_of_a_parallel_corpus_is_on_two_sides(make_corpus, sizes, held_out, shift):
     train, dev, test = sizes
     corpus = make_corpus(train=train, dev=dev, test=test, parallel=True)
@@ -186,7 +189,9 @@ def test_a_corpus_that_is_not_parallel_loses_nothing(make_corpus):
     space = TaskSpace.of(corpus, ["swh"])
     tasks = (*space.sources, *space.held_out)
     kept = sum(len(task.pool) + len(task.test) for task in tasks)
-    unused = len(corpus.select("swh", "dev")) + sum(len(corpus.select(t.language, "test")) for t in space.sources)
+    unused = len(corpus.select("swh", "dev")) + sum(
+        len(corpus.select(t.language, "test")) for t in space.sources
+    )
     assert kept + unused == len(corpus.examples)
 
 

@@ -210,13 +210,19 @@ def predict(
 
 
 def language_code(artifact: Artifact, name: str) -> tuple[str, list[str]]:
-    """Return a language's code and notices: a language that no standard knows keeps its own name."""
+    """Return a language's code and notices: a language that no standard knows keeps its own name.
+
+    Raises:
+        LanguageError: the name has no letter and no digit to make a code of.
+    """
     known = {*artifact.adaptations, *artifact.facts["sources"], *artifact.facts["held_out"]}
     if name in known:
         return name, []
     try:
         return parse_language(name), []
     except LanguageError as error:
+        if not any(character.isalnum() for character in name):
+            raise
         code = custom_language(name)
         if code in known:
             return code, []

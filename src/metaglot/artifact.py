@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialized
 
 import metaglot
 from metaglot.config import Recipe, read_recipe, write_recipe
@@ -82,13 +84,14 @@ class Artifact:
 
 
 def save(artifact: Artifact, folder: Path, *, overwrite: bool = False) -> None:
-    """Write an artifact to a folder, whole or not at all.
+    """Write an artifact and its adaptations to a folder, whole or not at all.
 
     Raises:
         ArtifactError: the folder exists and `overwrite` is not set, or it is something else.
         StorageError: it could not be written; what was there before is as it was.
     """
     check_free(folder, overwrite=overwrite)
+    folder = folder.resolve()  # what a link points to is replaced, not the link
     beside = folder.with_name(f".{folder.name}.new")
     with explained(folder):
         shutil.rmtree(beside, ignore_errors=True)
@@ -99,16 +102,23 @@ def save(artifact: Artifact, folder: Path, *, overwrite: bool = False) -> None:
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
             folder.rename(old)
-        beside.rename(folder)
+        try:
+            beside.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
         shutil.rmtree(old, ignore_errors=True)
 
 
 def check_free(folder: Path, *, overwrite: bool = False) -> None:
     """Raise an `ArtifactError` unless `folder` may be written: absent, empty, or an old artifact."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
-    if not folder.exists():
-        return
+    if folder.name in {"", ".."}:
+        raise ArtifactError(f"expected a folder with a name of its own, found {str(folder)!r}.")
+    with explained(folder):
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return
     if not (folder / "manifest.json").is_file():
         raise ArtifactError(
             "expected a new folder or an artifact, found something else; it is left as it is.",
@@ -168,10 +178,15 @@ def save_adaptation(adaptation: Adaptation, folder: Path) -> Path:
     """Write one language's adaptation into an artifact's folder and return the file's path.
 
     Raises:
-        ArtifactError: the folder is no artifact.
+        ArtifactError: the folder is no artifact, or the language's code is no file name.
         StorageError: the file could not be written; an older one is as it was.
     """
     manifest = _manifest(folder)
+    if not re.fullmatch(r"\w[\w-]*", adaptation.language):
+        raise ArtifactError(
+            "expected a language's code of letters, digits, '-' and '_', which names the adaptation's file, "
+            f"found {adaptation.language!r}."
+        )
     path = folder / "adaptations" / f"{adaptation.language}.safetensors"
     header = {
         "format": str(FORMAT),
@@ -184,8 +199,18 @@ def save_adaptation(adaptation: Adaptation, folder: Path) -> Path:
     }
     tensors = {name: value.to(torch.float16).contiguous() for name, value in adaptation.head.items()}
     with atomic_file(path) as beside:
-        save_file(tensors, beside, metadata=header)
+        write_tensors(beside, tensors, header | {"hash": _content_hash(header, tensors)})
     return path
+
+
+def write_tensors(path: Path, tensors: Params, header: dict[str, str] | None = None) -> None:
+    """Write tensors in the safetensors format.
+
+    Raises:
+        OSError: the file could not be written. (The format's own writer has another error for a full
+            disk, and makes files that only their owner may read.)
+    """
+    path.write_bytes(serialized({name: value.contiguous() for name, value in tensors.items()}, header))
 
 
 def identity(manifest: Mapping[str, Any]) -> str:
@@ -195,14 +220,12 @@ def identity(manifest: Mapping[str, Any]) -> str:
 
 def _write(artifact: Artifact, folder: Path) -> None:
     model = artifact.model
-    tensors = {f"prior.{name}": weight.contiguous() for name, weight in model.prior.weights.items()}
+    tensors = {f"prior.{name}": weight for name, weight in model.prior.weights.items()}
     for name, scaler in model.scalers.items():
         tensors[f"scaler.mean.{name}"] = scaler.mean
         tensors[f"scaler.scale.{name}"] = scaler.scale
-    save_file(tensors, folder / "model.safetensors")
-    save_file(
-        {name: value.contiguous() for name, value in artifact.meta.items()}, folder / "learner.safetensors"
-    )
+    write_tensors(folder / "model.safetensors", tensors)
+    write_tensors(folder / "learner.safetensors", artifact.meta)
     (folder / "recipe.toml").write_text(write_recipe(artifact.recipe), encoding="utf-8")
     manifest = {
         "format": FORMAT,
@@ -216,8 +239,11 @@ def _write(artifact: Artifact, folder: Path) -> None:
         "facts": dict(artifact.facts),
         "files": {name: file_hash(folder / name) for name in _PARTS},
     }
+    manifest["hash"] = _manifest_hash(manifest)
     (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
     write_json(folder / "manifest.json", manifest)
+    for adaptation in artifact.adaptations.values():
+        save_adaptation(adaptation, folder)
 
 
 def versions() -> dict[str, str]:
@@ -232,7 +258,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text("utf-8"))
         found = manifest["format"]
-        wanted = ("files", "encoder", "kind", "labels", "prior", "facts")
+        wanted = ("files", "encoder", "kind", "labels", "prior", "facts", "hash")
         missing = [name for name in wanted if name not in manifest]
     except OSError as error:
         raise ArtifactError(
@@ -253,7 +279,32 @@ def _manifest(folder: Path) -> dict[str, Any]:
             where=Where(path),
             hint="It was made by another version of metaglot: use that one, or train again.",
         )
+    if manifest["hash"] != _manifest_hash(manifest):
+        raise _changed(path)
     return dict(manifest)
+
+
+def _manifest_hash(manifest: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != "hash"}
+    return text_hash(json.dumps(rest, sort_keys=True))
+
+
+def _content_hash(header: Mapping[str, str], tensors: Params) -> str:
+    """Return a hash of an adaptation's header and tensors: a changed byte must not change predictions."""
+    rest = {name: value for name, value in header.items() if name != "hash"}
+    rows = [
+        f"{name} {value.dtype} {list(value.shape)} {value.numpy().tobytes().hex()}"
+        for name, value in tensors.items()
+    ]
+    return text_hash(json.dumps(rest, sort_keys=True), *sorted(rows))
+
+
+def _changed(path: Path) -> ArtifactError:
+    return ArtifactError(
+        "expected the content that was written, found other: the file is damaged or was changed.",
+        where=Where(path),
+        hint="Restore it from a copy, or make it again.",
+    )
 
 
 def _check_part(path: Path, wanted: str | None) -> None:
@@ -263,23 +314,24 @@ def _check_part(path: Path, wanted: str | None) -> None:
             where=Where(path),
             hint="Copy it again, or train again.",
         )
-    if file_hash(path) != wanted:
-        raise ArtifactError(
-            "expected the file that the manifest names, found other content: it is damaged or was changed.",
-            where=Where(path),
-            hint="Restore the folder from a copy, or train again.",
-        )
+    try:
+        found = file_hash(path)
+    except OSError as error:
+        raise ArtifactError(f"could not be read: {error.strerror}.", where=Where(path)) from error
+    if found != wanted:
+        raise _changed(path)
 
 
 def _read_adaptation(path: Path, artifact: str) -> Adaptation:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            head = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        content = header["hash"]
         adaptation = Adaptation(
             language=header["language"],
             labels=tuple(json.loads(header["labels"])),
-            head=head,
+            head={name: value.float() for name, value in tensors.items()},
             examples=int(header["examples"]),
             estimate=json.loads(header["estimate"]),
         )
@@ -289,6 +341,8 @@ def _read_adaptation(path: Path, artifact: str) -> Adaptation:
             where=Where(path),
             hint="Remove the file and adapt the language again.",
         ) from error
+    if content != _content_hash(header, tensors):
+        raise _changed(path)
     if header.get("artifact") != artifact:
         raise ArtifactError(
             "expected an adaptation of this artifact, found one of another training run.",

@@ -49,6 +49,7 @@ class Recipe(_Settings):
     Attributes:
         corpus: a built-in name, a path, or `hf:NAME[:config]`.
         columns: field → the column (or columns joined by `+`) that holds it.
+        encoding: of the corpus's text files.
         corpus_options: options of a built-in corpus, such as `per_intent`.
         parallel: whether one id has the same content in every language; found out where absent.
         encoder: one encoder or several joined by `+`.
@@ -61,6 +62,7 @@ class Recipe(_Settings):
 
     corpus: str
     columns: dict[str, str] = {}
+    encoding: str = "utf-8"
     corpus_options: dict[str, Any] = {}
     parallel: bool | None = None
     encoder: str = "e5-small+ngrams"

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from metaglot.artifact import Artifact, versions
+from metaglot.artifact import Artifact, versions, write_tensors
 from metaglot.config import Recipe, TrainSettings
 from metaglot.encoders import load_encoder
 from metaglot.errors import SettingsError, StorageError, TrainingError, suggestion
@@ -167,8 +167,7 @@ def _remember(key: str, result: TrainResult) -> None:
     folder = cache_root() / "learned"
     try:
         with atomic_file(folder / f"{key}.safetensors") as beside:
-            tensors = {name: value.contiguous() for name, value in result.meta.items()}
-            save_file(tensors, beside, metadata={"losses": json.dumps(result.losses)})
+            write_tensors(beside, result.meta, {"losses": json.dumps(result.losses)})
         for old in sorted(folder.glob("*.safetensors"), key=lambda f: f.stat().st_mtime)[:-_KEPT]:
             old.unlink(missing_ok=True)
     except (StorageError, OSError) as error:
@@ -257,34 +256,34 @@ def meta_train(
     """
     model = sources.model.task_model
     check_pair(name, learner, sources.model.kind_name, model.outputs)
-    start = learner.init(model, torch.Generator().manual_seed(settings.seed))
+    start = learner.init(model, torch.Generator().manual_seed(settings.seed % 2**64))
     meta = {key: value.clone().requires_grad_() for key, value in start.items()}
     groups = [
         {"params": [value], "lr": settings.rate * learner.outer_rate(key), "name": key}
         for key, value in meta.items()
     ]
     optimizer = torch.optim.Adam(groups)
-    decay = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1.0, step / settings.steps)))
-    )
+    rates = [group["lr"] for group in optimizer.param_groups]
     saved = _Checkpoint(checkpoint, _run_key(sources, learner, settings, name))
-    losses = saved.restore(meta, optimizer, decay)
+    losses = saved.restore(meta, optimizer)
     draw = _drawer(sources, learner, settings)
     with progress(f"meta-training {name}", settings.steps) as advance:
         advance(len(losses))
         try:
             for step in range(len(losses), settings.steps):
                 episodes = [draw(step, place) for place in range(settings.episodes)]
+                decay = 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * decay
                 optimizer.zero_grad()
                 loss = learner.meta_loss(model, meta, episodes)
                 if not bool(torch.isfinite(loss)):
                     raise TrainingError(
-                        f"the loss of the learner {name!r} is {float(loss)} since step {step}.",
+                        f"the loss of the learner {name!r} is {loss.item()} since step {step}.",
                         hint="Lower the outer rate (--rate), or the learner's inner rate.",
                     )
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-                decay.step()
                 losses.append(float(loss.detach()))
                 advance(1, f"loss {losses[-1]:.3f}")
                 if (step + 1) % settings.checkpoint_every == 0:
@@ -347,11 +346,11 @@ class _Checkpoint:
             for slot, state in optimizer.state[value].items():
                 tensors[f"adam/{slot}/{name}"] = state.contiguous()
         with atomic_file(self.path) as beside:
-            save_file(tensors, beside, metadata={"key": self.key})
+            write_tensors(beside, tensors, {"key": self.key})
         # The losses count the steps, so they are written last: a checkpoint without them is not used.
         write_json(self.path.with_suffix(".json"), {"key": self.key, "losses": list(losses)})
 
-    def restore(self, meta: Params, optimizer: torch.optim.Adam, decay: Any) -> list[float]:
+    def restore(self, meta: Params, optimizer: torch.optim.Adam) -> list[float]:
         if self.path is None or not self.path.exists():
             return []
         try:
@@ -371,8 +370,6 @@ class _Checkpoint:
                 state = {s: tensors[f"adam/{s}/{name}"] for s in slots if f"adam/{s}/{name}" in tensors}
                 if state:  # a parameter that no loss has reached has none yet
                     optimizer.state[value] = state
-        for _ in losses:
-            decay.step()
         return losses
 
     def remove(self) -> None:

@@ -129,9 +129,16 @@ class Batch:
     targets: Tensor
     classes: Tensor
     prior: Tensor | None = None
+    _grams: dict[str, Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def gram(self, name: str) -> Tensor:
+        """Return X Xᵀ `[n, n]` of a block, worked out once for all that ask."""
+        if name not in self._grams:
+            self._grams[name] = self.inputs[name] @ self.inputs[name].T
+        return self._grams[name]
 
     def __getitem__(self, rows: Tensor) -> Batch:
         """Return the examples at `rows` `[m]`, int64 or bool."""

@@ -92,7 +92,12 @@ def _built_in(name: str, options: dict[str, Any]) -> Corpus:
                 f"expected an option of the corpus {name!r} ({', '.join(known)}), found {option!r}.",
                 hint=suggestion(option, known),
             )
-    corpus: Corpus = load(**options)
+    try:
+        corpus: Corpus = load(**options)
+    except TypeError as error:
+        if not options:
+            raise
+        raise SettingsError(f"the options of the corpus {name!r} are wrong: {error}.") from error
     return corpus
 
 
@@ -175,7 +180,11 @@ def _tables(name: str, encoding: str, notices: list[str]) -> list[Table]:
 
 def _existing(name: str) -> Path:
     path = Path(name).expanduser()
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise DataError(f"could not be read: {error.strerror or error}.", where=Where(path)) from error
+    if not there:
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(
             f"expected a corpus ({', '.join(CORPORA)}), a file or a folder, found none called {name!r}.",

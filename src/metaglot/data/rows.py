@@ -121,7 +121,8 @@ class Intake:
                 "expected a language, found no column for it (language, lang, locale) and no name that "
                 "says it.",
                 where=Where(table.place),
-                hint="Pass language=… (`--language`), or map a column: columns={'language': …}.",
+                hint="Map a column: columns={'language': …} (`--column language=…`), or pass language=… "
+                "in Python.",
             )
 
     def _item(self, table: Table, columns: Columns, line: int, row: Mapping[str, Any]) -> Item | None:

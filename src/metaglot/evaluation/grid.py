@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -72,15 +72,12 @@ def run_grid(
         seed: of the draws.
 
     Raises:
-        SettingsError: no method, or a number of shots or draws that makes no sense.
+        SettingsError: see `check_grid`.
         DataError: the space holds no language out.
     """
+    check_grid([*learners, *baselines], shots, draws)
     if not space.held_out:
         raise DataError("expected at least one held-out language to evaluate on, found none.")
-    if draws < 1 or not shots or min(shots) < 0:
-        raise SettingsError(f"expected draws ≥ 1 and shots ≥ 0, found draws={draws}, shots={list(shots)}.")
-    if both := sorted(set(learners) & set(baselines)):
-        raise SettingsError(f"expected learners and baselines of different names, found {both[0]!r} twice.")
     made = {name: BASELINES[name](sources) for name in baselines}
     model = sources.model
     records: list[Record] = []
@@ -104,7 +101,23 @@ def run_grid(
                         metrics = classification_metrics(model.task_model.forward(head, query), query.targets)
                         records.append(Record(name, learned, task.language, k, draw, len(support), metrics))
                     advance(1 if k else draws, task.language)
+    if not records:
+        raise SettingsError("expected a method that predicts without examples, for 0 shots alone; found none.")
     return records
+
+
+def check_grid(methods: Sequence[str], shots: Sequence[int], draws: int) -> None:
+    """Check a grid's settings, before anything is trained for it.
+
+    Raises:
+        SettingsError: no method, two of one name, or a number of shots or draws that makes no sense.
+    """
+    if not methods:
+        raise SettingsError("expected at least one learner or baseline, found none.")
+    if draws < 1 or not shots or min(shots) < 0:
+        raise SettingsError(f"expected draws ≥ 1 and shots ≥ 0, found draws={draws}, shots={list(shots)}.")
+    if twice := [name for name, count in Counter(methods).items() if count > 1]:
+        raise SettingsError(f"expected learners and baselines of different names, found {twice[0]!r} twice.")
 
 
 def adapted_head(model: Model, learner: Learner, meta: Params, support: Batch) -> Params:

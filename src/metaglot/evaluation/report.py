@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.table import Table
 
-from metaglot.errors import MissingExtraError
+from metaglot.errors import MissingExtraError, SettingsError
 from metaglot.evaluation.grid import Record
 from metaglot.evaluation.metrics import bootstrap_interval
 from metaglot.languages import language_name
@@ -18,6 +18,9 @@ from metaglot.storage import atomic_file
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+PLOT_FORMATS = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True)
@@ -145,14 +148,11 @@ class Report:
 
         Raises:
             MissingExtraError: matplotlib is not installed.
+            SettingsError: the file's name does not end in a picture's format.
         """
-        try:
-            import matplotlib as mpl  # noqa: PLC0415 - an optional extra
+        check_plot(path)
+        from matplotlib import pyplot as plt  # noqa: PLC0415 - an optional extra
 
-            mpl.use("Agg")
-            from matplotlib import pyplot as plt  # noqa: PLC0415
-        except ImportError as error:
-            raise MissingExtraError("matplotlib", "plot", "drawing a plot") from error
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(11, 4.6), width_ratios=(3, 2), layout="constrained"
         )
@@ -176,7 +176,7 @@ class Report:
         left.grid(alpha=0.3)
         self._plot_gains(right)
         with atomic_file(path) as beside:
-            figure.savefig(beside, dpi=140, format=path.suffix.lstrip(".") or "png")
+            figure.savefig(beside, dpi=140, format=path.suffix.lstrip(".").lower())
         plt.close(figure)
 
     def _plot_gains(self, axes: Any) -> None:
@@ -195,6 +195,24 @@ class Report:
         axes.set_xlabel(f"points gained over zero-shot by {learner}")
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
+
+
+def check_plot(path: Path) -> None:
+    """Check that a plot can be drawn and saved as `path`, before there is anything to draw.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        SettingsError: the file's name does not end in a picture's format.
+    """
+    if path.suffix.lower() not in PLOT_FORMATS:
+        raise SettingsError(
+            f"expected the plot's file to end in {', '.join(PLOT_FORMATS)}, found {path.name!r}."
+        )
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plot", "Drawing a plot") from error
+    mpl.use("Agg")
 
 
 def _cell(values: Tensor) -> Cell:

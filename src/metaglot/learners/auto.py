@@ -30,7 +30,7 @@ import torch
 
 from metaglot.errors import SettingsError
 from metaglot.learners.base import check_support, shots_of
-from metaglot.learners.closed_form import dual, gram, inverse_of, mean_log_likelihood, one_hot, primal
+from metaglot.learners.closed_form import dual, inverse_of, mean_log_likelihood, one_hot, primal
 from metaglot.types import Batch, Episode, Params, TaskModel
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Auto:
             weights = primal(support.inputs, scales, alpha)
             return _Expert(weights, bias, 0.0 if mean is None else 1.0, evidence(left_out))
 
-        kernels = {block: gram(support.inputs, support.inputs, {block: 1.0}) for block in model.blocks}
+        kernels = {block: support.gram(block) for block in model.blocks}
         every = {b: 1.0 if b in model.lexical or len(kernels) == 1 else self.dense_scale for b in kernels}
         together = torch.stack([scale**2 * kernels[block] for block, scale in every.items()]).sum(0)
         inverse = inverse_of(together, self.penalty)

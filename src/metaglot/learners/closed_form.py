@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from metaglot.types import Batch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -30,30 +32,24 @@ def one_hot(targets: Tensor, n_labels: int) -> Tensor:
     return F.one_hot(targets, n_labels).to(torch.get_default_dtype()) - 1.0 / n_labels
 
 
-def gram(
-    left: Mapping[str, Tensor], right: Mapping[str, Tensor], scales: Mapping[str, Tensor | float]
-) -> Tensor:
-    """Return Σ_b a_b² X_b Z_bᵀ `[n, m]` over the blocks that `scales` names."""
-    blocks = [scale * scale * (left[name] @ right[name].T) for name, scale in scales.items()]
-    return torch.stack(blocks).sum(0)
+def kernel_of(batch: Batch, scales: Mapping[str, Tensor | float]) -> Tensor:
+    """Return Σ_b a_b² X_b X_bᵀ `[n, n]` over the blocks that `scales` names."""
+    return torch.stack([scale * scale * batch.gram(name) for name, scale in scales.items()]).sum(0)
 
 
 def ridge(
-    inputs: Mapping[str, Tensor],
-    targets: Tensor,
-    scales: Mapping[str, Tensor | float],
-    penalty: Tensor | float,
+    batch: Batch, targets: Tensor, scales: Mapping[str, Tensor | float], penalty: Tensor | float
 ) -> dict[str, Tensor]:
     """Return the ridge head of a support set, block name → weights `[C, d]`.
 
     Args:
-        inputs: block name → features `[n, d]`.
+        batch: the support set.
         targets: centred targets `[n, C]`.
         scales: block name → a_b, of the blocks to be used.
         penalty: λ > 0.
     """
-    factor = _factor(gram(inputs, inputs, scales), penalty)
-    return primal(inputs, scales, torch.cholesky_solve(targets, factor))
+    alpha = torch.cholesky_solve(targets, _factor(kernel_of(batch, scales), penalty))
+    return primal(batch.inputs, scales, alpha)
 
 
 def inverse_of(kernel: Tensor, penalty: Tensor | float) -> Tensor:
@@ -62,10 +58,19 @@ def inverse_of(kernel: Tensor, penalty: Tensor | float) -> Tensor:
     return torch.cholesky_solve(torch.eye(len(kernel), dtype=kernel.dtype), _factor(kernel, penalty))
 
 
-def inverses_of(kernel: Tensor, penalties: Sequence[float]) -> list[Tensor]:
-    """Return (K + λ I)⁻¹ `[n, n]` for several λ, by one eigendecomposition."""
+def duals(
+    kernel: Tensor, penalties: Sequence[float], targets: Tensor, mean: Tensor | None = None
+) -> list[tuple[Tensor, Tensor]]:
+    """Return what `dual` does for each of several λ, by one eigendecomposition of the kernel."""
     values, vectors = torch.linalg.eigh(kernel)
-    return [(vectors / (values.clamp(min=0) + penalty)) @ vectors.T for penalty in penalties]
+    turned = vectors.T @ (targets if mean is None else targets - mean)
+    found = []
+    for penalty in penalties:
+        shrunk = 1.0 / (values.clamp(min=0) + penalty)
+        alpha = vectors @ (shrunk.unsqueeze(-1) * turned)
+        diagonal = vectors.square() @ shrunk
+        found.append((alpha, targets - alpha / diagonal.unsqueeze(-1)))
+    return found
 
 
 def dual(inverse: Tensor, targets: Tensor, mean: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -44,7 +44,7 @@ class Ridge:
         check_support(support)
         scales = {block: meta[f"log_scale.{block}"].exp() for block in model.blocks}
         targets = one_hot(support.targets, len(support.classes))
-        weights = ridge(support.inputs, targets, scales, meta["log_penalty"].exp())
+        weights = ridge(support, targets, scales, meta["log_penalty"].exp())
         sharpness = sharpness_at(meta["log_sharpness"], shots_of(support))
         return model.head({block: sharpness * weight for block, weight in weights.items()})
 
