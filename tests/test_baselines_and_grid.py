@@ -252,3 +252,7 @@ def test_a_grid_needs_a_held_out_language_and_names_that_are_known(sources, spac
     twice = {"joint": (Ridge(), Ridge().init(sources.model.task_model, torch.Generator()))}
     with pytest.raises(SettingsError, match="found 'joint' twice"):
         run_grid(sources, space, twice, baselines=["joint"])
+    with pytest.raises(SettingsError, match="at least one learner or baseline"):
+        run_grid(sources, space, {}, baselines=[])
+    with pytest.raises(SettingsError, match="a method that predicts without examples"):
+        run_grid(sources, space, {}, baselines=["target-only"], shots=(0,))

@@ -17,6 +17,7 @@ recipes = st.builds(
     Recipe,
     corpus=words,
     columns=st.dictionaries(words, words, max_size=3),
+    encoding=words,
     corpus_options=st.dictionaries(words, values, max_size=3),
     parallel=st.none() | st.booleans(),
     encoder=words,

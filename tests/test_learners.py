@@ -295,6 +295,15 @@ def test_ridges_head_is_scikit_learns_times_the_sharpness(toy_model, toy_episode
     assert torch.allclose(logits, tau * expected, atol=1e-10)
 
 
+def test_a_batchs_kernel_is_its_rows_products_and_a_part_has_its_own(toy_episode):
+    support = toy_episode((2, 3, 1)).support
+    X = support.inputs["dense"]
+    assert torch.equal(support.gram("dense"), X @ X.T)
+    assert support.gram("dense") is support.gram("dense")
+    rows = torch.tensor([4, 0])
+    assert torch.allclose(support[rows].gram("dense"), (X @ X.T)[rows][:, rows])
+
+
 def test_the_sharpness_is_a_power_of_the_shots():
     curve = torch.tensor([2.0, 0.5], dtype=torch.float64)
     for shots, exponent in ((1, 2.0), (0.5, 2.0), (2, 2.5), (8, 3.5)):

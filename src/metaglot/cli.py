@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import metaglot
 from metaglot.errors import MetaglotError, SettingsError
@@ -87,7 +89,7 @@ RecipeOption = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Of everything random; 0 by default.", show_default=False)]
 Steps = Annotated[int | None, typer.Option(help="Outer steps.", show_default=False)]
-Encoding = Annotated[str, typer.Option(help="Of text files.")]
+Encoding = Annotated[str | None, typer.Option(help="Of text files; UTF-8 by default.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 
 
@@ -102,7 +104,7 @@ def data_inspect(
     """Show languages × labels × splits, lengths, scripts, duplicates and leaks, and what to beware of."""
     from metaglot.data.inspect import inspect, render
 
-    loaded = _corpus(corpus, _mapping(column), parallel, encoding=encoding)
+    loaded = _corpus(corpus, _mapping(column), parallel, encoding=encoding or "utf-8")
     inspection = inspect(loaded)
     if as_json:
         _print_json(inspection.to_dict())
@@ -124,6 +126,7 @@ def train(
     ] = None,
     encoder: EncoderOption = None,
     column: Columns = None,
+    encoding: Encoding = None,
     parallel: Parallel = None,
     recipe: RecipeOption = None,
     seed: Seed = None,
@@ -140,6 +143,7 @@ def train(
     [dim]metaglot train home-assistant --held-out tha,eus --out assistant[/dim]
     """
     from metaglot import artifact
+    from metaglot.training import fit
     from metaglot.training import train as run
 
     if out_dir is None:
@@ -152,17 +156,22 @@ def train(
         learner=learner,
         encoder=encoder,
         columns=_mapping(column),
+        encoding=encoding,
         parallel=parallel,
         **{"train.seed": seed, "train.steps": steps, "train.rate": rate},
     )
     artifact.check_free(out_dir, overwrite=overwrite)
     loaded = _recipe_corpus(chosen)
-    made = run(loaded, chosen, checkpoint=out_dir.with_name(f".{out_dir.name}.checkpoint.safetensors"))
+    fitted = fit(loaded, chosen)
+    _notices(fitted.space.notices)
+    made = run(
+        loaded, chosen, fitted=fitted, checkpoint=out_dir.with_name(f".{out_dir.name}.checkpoint.safetensors")
+    )
     artifact.save(made, out_dir, overwrite=overwrite)
     facts = made.facts
-    out.print(
+    _say(
         f"Learned from {len(facts['sources'])} languages and {len(made.model.labels)} labels with "
-        f"[bold]{chosen.learner}[/bold]. On a source language, a head learned from the others is right in "
+        f"{chosen.learner}. On a source language, a head learned from the others is right in "
         f"{facts['metrics']['cross_fitted_accuracy']:.1%} of the cases.\nSaved in {out_dir}. Next: "
         f"metaglot adapt {out_dir} --language CODE --examples FILE"
     )
@@ -197,7 +206,7 @@ def adapt(
 
     loaded = artifact.load(folder)
     code, _ = adapting.language_code(loaded, language)
-    rows = load_examples(examples, language=code, columns=_mapping(column), encoding=encoding)
+    rows = load_examples(examples, language=code, columns=_mapping(column), encoding=encoding or "utf-8")
     loaded.model.features([e.text for e in rows], f"encoding {language_name(code)}")
     start = time.perf_counter()
     made = adapting.adapt(
@@ -222,12 +231,12 @@ def adapt(
         )
         return
     _notices(made.notices)
-    out.print(
+    _say(
         f"Adapted to {language_name(code)} ({code}): {len(rows)} examples, {len(made.adaptation.labels)} "
         f"labels, {seconds:.2f} s, {file.stat().st_size / 1024:.0f} KB in {file}."
     )
     if estimate is not None:
-        out.print(f"Estimated by cross-validation on the examples: {adapting.Estimate(**estimate)}.")
+        _say(f"Estimated by cross-validation on the examples: {adapting.Estimate(**estimate)}.")
 
 
 @app.command()
@@ -263,7 +272,9 @@ def predict(
     loaded = artifact.load(folder)
     code, notices = adapting.language_code(loaded, language)
     text_column = (_mapping(column) or {}).get("text")
-    rows = texts or list(read_texts(source, column=text_column, encoding=encoding) if source else ())
+    rows = texts or list(
+        read_texts(source, column=text_column, encoding=encoding or "utf-8") if source else ()
+    )
     found = adapting.predict(loaded, rows, language, top=top)
     if as_json:
         for prediction in found:
@@ -281,8 +292,11 @@ def predict(
     for number in range(min(top, max((len(p.labels) for p in found), default=1))):
         table.add_column("label" if number == 0 else "")
     for prediction in found:
-        labels = [f"{label} {chance:.0%}" for label, chance in prediction.labels]
-        table.add_row(prediction.text, f"[bold]{labels[0]}[/bold]", *(f"[dim]{x}[/dim]" for x in labels[1:]))
+        labels = [
+            Text(f"{label} {chance:.0%}", style="dim" if place else "bold")
+            for place, (label, chance) in enumerate(prediction.labels)
+        ]
+        table.add_row(Text(prediction.text), *labels)
     out.print(table)
 
 
@@ -297,6 +311,7 @@ def evaluate(
     draws: Annotated[int, typer.Option(help="Random support sets per language and number of shots.")] = 10,
     encoder: EncoderOption = None,
     column: Columns = None,
+    encoding: Encoding = None,
     parallel: Parallel = None,
     recipe: RecipeOption = None,
     seed: Seed = None,
@@ -313,8 +328,8 @@ def evaluate(
     [dim]metaglot evaluate home-assistant --held-out tha,eus,vie --learners auto,maml --json grid.json[/dim]
     """
     from metaglot.evaluation.baselines import BASELINES, default_baselines
-    from metaglot.evaluation.grid import run_grid
-    from metaglot.evaluation.report import Report
+    from metaglot.evaluation.grid import check_grid, run_grid
+    from metaglot.evaluation.report import Report, check_plot
     from metaglot.learners import LEARNERS
     from metaglot.training import evaluation_facts, fit, train_learners
 
@@ -325,6 +340,7 @@ def evaluate(
         sources=_names(sources),
         encoder=encoder,
         columns=_mapping(column),
+        encoding=encoding,
         parallel=parallel,
         **{"train.seed": seed, "train.steps": steps},
     )
@@ -335,7 +351,13 @@ def evaluate(
     for name in named:
         BASELINES[name]
     counts = _numbers(shots)
+    check_grid([*names, *(["all"] if baselines == "all" else named)], counts, draws)
+    if not chosen.held_out:
+        raise SettingsError("expected --held-out LANGUAGES to evaluate on, found none.")
+    if plot is not None:
+        check_plot(plot)
     fitted = fit(_recipe_corpus(chosen), chosen)
+    _notices(fitted.space.notices)
     trained = train_learners(fitted, chosen, names)
     compared = default_baselines(fitted.sources.model) if baselines == "all" else named
     records = run_grid(
@@ -348,6 +370,9 @@ def evaluate(
         seed=chosen.train.seed,
     )
     report = Report(records)
+    out.print(report.table())
+    for line in report.difference_lines():
+        _say(line)
     if json_file is not None:
         from metaglot.storage import write_json
 
@@ -357,9 +382,6 @@ def evaluate(
         )
     if plot is not None:
         report.plot(plot)
-    out.print(report.table())
-    for line in report.difference_lines():
-        out.print(line, highlight=False)
 
 
 @app.command("list")
@@ -394,7 +416,7 @@ def list_names(
         return
     table = Table("name", "", box=None, pad_edge=False)
     for name, text in described.items():
-        table.add_row(f"[bold]{name}[/bold]", text)
+        table.add_row(Text(name, style="bold"), Text(text))
     out.print(table)
 
 
@@ -421,9 +443,9 @@ def cache_show(as_json: Json = False) -> None:
         found = [{"encoder": u.encoder, "texts": u.texts, "bytes": u.bytes} for u in rows]
         _print_json({"folder": str(features_root()), "limit": limit_bytes(), "encoders": found})
         return
-    table = Table("encoder", "texts", "size", title=f"features in {features_root()}")
+    table = Table("encoder", "texts", "size", title=Text(f"features in {features_root()}"))
     for u in rows:
-        table.add_row(u.encoder, f"{u.texts:,}", f"{u.bytes / 2**20:.1f} MB")
+        table.add_row(Text(u.encoder), f"{u.texts:,}", f"{u.bytes / 2**20:.1f} MB")
     out.print(table)
     out.print(f"limit {limit_bytes() / 2**30:.1f} GB (METAGLOT_CACHE_LIMIT)")
 
@@ -455,6 +477,10 @@ def _main(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 0, or 2 for the user's faults, 130 after Ctrl-C, 1 for ours."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Halves of characters and other letters than the stream's are shown as \ud83d, as in JSON.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except MetaglotError as error:
@@ -466,6 +492,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, typer.Abort):
         err.print("stopped; nothing that was saved is lost. The same command goes on where it can.")
         code = 130
+    except SystemExit as error:
+        # The command line's library ends so once the reader of our output has left (`| head`).
+        code = 0 if isinstance(error.__context__, BrokenPipeError) else error.code
     except BrokenPipeError:
         # The reader of our output has left (`| head`): nobody is there to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -491,7 +520,13 @@ def _recipe(path: Path | None, **overrides: Any) -> Recipe:
 
 
 def _recipe_corpus(recipe: Recipe) -> Corpus:
-    return _corpus(recipe.corpus, recipe.columns, recipe.parallel, options=recipe.corpus_options)
+    return _corpus(
+        recipe.corpus,
+        recipe.columns,
+        recipe.parallel,
+        encoding=recipe.encoding,
+        options=recipe.corpus_options,
+    )
 
 
 def _corpus(spec: str, columns: dict[str, str] | None, parallel: bool | None, **options: Any) -> Corpus:
@@ -528,6 +563,10 @@ def _mapping(pairs: list[str] | None) -> dict[str, str] | None:
 def _notices(notices: Sequence[str]) -> None:
     for notice in notices:
         err.print(f"[yellow]note:[/yellow] {_escape(notice)}", highlight=False, soft_wrap=True)
+
+
+def _say(text: str) -> None:
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _escape(text: str) -> str:

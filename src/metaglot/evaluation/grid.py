@@ -102,7 +102,9 @@ def run_grid(
                         records.append(Record(name, learned, task.language, k, draw, len(support), metrics))
                     advance(1 if k else draws, task.language)
     if not records:
-        raise SettingsError("expected a method that predicts without examples, for 0 shots alone; found none.")
+        raise SettingsError(
+            "expected a method that predicts without examples, for 0 shots alone; found none."
+        )
     return records
 
 

@@ -42,11 +42,15 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskSpace:
-    """All tasks of a corpus: `sources` to learn from and `held_out` to be judged on."""
+    """All tasks of a corpus: `sources` to learn from and `held_out` to be judged on.
+
+    `notices` say which languages could not be used, and why.
+    """
 
     corpus: Corpus
     sources: tuple[Task, ...]
     held_out: tuple[Task, ...] = ()
+    notices: tuple[str, ...] = ()
     labels: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,7 +80,7 @@ class TaskSpace:
 
         Raises:
             LanguageError: a language that the corpus does not have.
-            DataError: no source is left, or a task would have fewer than two labels.
+            DataError: no source has two labels, or a held-out language has not.
         """
         targets = [find_language(corpus, name) for name in held_out]
         chosen = (
@@ -92,10 +96,20 @@ class TaskSpace:
                 hint=f"The corpus has {', '.join(corpus.languages)}; hold out fewer of them.",
             )
         taken = _held_out_ids(corpus, targets) if corpus.parallel else frozenset()
+        found, notices, fault = [], [], None
+        for code in sorted(chosen):
+            try:
+                found.append(_source(corpus, code, taken, min_per_label))
+            except DataError as error:
+                fault = error
+                notices.append(f"{language_name(code)} ({code}) is left out of the sources: {error.problem}")
+        if fault is not None and not found:
+            raise fault
         return cls(
             corpus=corpus,
-            sources=tuple(_source(corpus, code, taken, min_per_label) for code in sorted(chosen)),
+            sources=tuple(found),
             held_out=tuple(_target(corpus, code, taken, min_per_label) for code in targets),
+            notices=tuple(notices),
         )
 
 
