@@ -288,9 +288,9 @@ def predict(
         ]
     _notices(notices)
     table = Table(box=None, pad_edge=False)
-    table.add_column("text")
+    table.add_column("text", overflow="fold")
     for number in range(min(top, max((len(p.labels) for p in found), default=1))):
-        table.add_column("label" if number == 0 else "")
+        table.add_column("label" if number == 0 else "", overflow="fold")
     for prediction in found:
         labels = [
             Text(f"{label} {chance:.0%}", style="dim" if place else "bold")

@@ -7,8 +7,8 @@ found: the file, the line and the field of each, what was expected and what was 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Iterator, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def load_corpus(
 
 def _built_in(name: str, options: dict[str, Any]) -> Corpus:
     load = CORPORA[name]
-    known = list(inspect.signature(load).parameters)
+    known = list(signature(load).parameters)
     for option in options:
         if option not in known:
             raise SettingsError(

@@ -1,0 +1,203 @@
+"""The tables of the documentation, made from the result files beside this script.
+
+    python benchmarks/demo_table.py
+
+A page says where a table goes by a pair of comments, `<!-- demo-table:start -->` and
+`<!-- demo-table:end -->`; what stands between them is replaced. A page without a pair is left alone,
+and a table whose result file is missing is a fault.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from metaglot.evaluation.grid import Record
+from metaglot.evaluation.metrics import bootstrap_interval
+from metaglot.evaluation.report import Cell, Report
+from metaglot.languages import language_name
+from metaglot.storage import write_text
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+LEARNER = "auto"
+SHOTS = 8
+# The Chinese page's words for the same things.
+CHINESE = {
+    "method": "方法",
+    "zero-shot": "零样本",
+    "encoder": "编码方式",
+    "texts/s": "条/秒",
+    "slowest–fastest": "最慢–最快",
+    "feature cache": "特征缓存",
+    "cold": "空",
+    "warm": "已有",
+    "examples": "样本数",
+    "labels": "标签数",
+    "adapting, s": "适配（秒）",
+    "whole command, s": "整条命令（秒）",
+    "on disk, KB": "磁盘占用（KB）",
+}
+
+
+@cache
+def result(name: str) -> Any:
+    """Return the content of a result file."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@cache
+def report(metric: str = "accuracy") -> Report:
+    """Return the demo's records, summed up by a metric."""
+    return Report([Record(**row) for row in result("demo")["records"]], metric)
+
+
+def demo_table(words: dict[str, str]) -> str:
+    """Every method at every number of shots, the best of each column in bold."""
+    found = report()
+    cells = {m: [found.cell(m, k) for k in found.shots] for m in [*found.learners, *found.baselines]}
+    best = [max(row[i].mean for row in cells.values() if row[i]) for i in range(len(found.shots))]
+    rows = []
+    for method, row in cells.items():
+        shown = [
+            _mean(cell, bold=k > 0 and cell is not None and cell.mean == top)
+            for k, cell, top in zip(found.shots, row, best, strict=True)
+        ]
+        rows.append([f"`{method}`" if method in found.learners else f"*{method}*", *shown])
+    head = [words.get("method", "method")]
+    head += [words.get("zero-shot", "zero-shot") if k == 0 else f"k = {k}" for k in found.shots]
+    return _markdown(head, rows)
+
+
+def demo_languages(words: dict[str, str]) -> str:
+    """The default learner by language, beside zero-shot and the best baseline."""
+    found = report()
+    baseline = next(d.baseline for d in found.differences() if d.shots == SHOTS)
+    columns = [(LEARNER, 0), (baseline, SHOTS), (LEARNER, SHOTS)]
+    values = [found.values(method, k) for method, k in columns]
+    rows = []
+    for place, code in enumerate(found.languages):
+        means = [float(v[place].mean()) for v in values if v is not None]
+        shown = [f"{100 * mean:.1f}" for mean in means]
+        rows.append([f"{language_name(code)} (`{code}`)", *shown, f"{100 * (means[2] - means[0]):+.1f}"])
+    head = [
+        "language",
+        "zero-shot",
+        f"*{baseline}*, k = {SHOTS}",
+        f"`{LEARNER}`, k = {SHOTS}",
+        "over zero-shot",
+    ]
+    return _markdown(head, rows)
+
+
+def demo_pairs(words: dict[str, str]) -> str:
+    """What the default learner gains over each other method, in points, on the same draws."""
+    found = report()
+    shots = [k for k in found.shots if k]
+    rows = []
+    for method in [*found.learners, *found.baselines]:
+        if method == LEARNER:
+            continue
+        row = [f"`{method}`" if method in found.learners else f"*{method}*"]
+        for k in shots:
+            ours, theirs = found.values(LEARNER, k), found.values(method, k)
+            if ours is None or theirs is None:
+                row.append("–")
+                continue
+            low, high = bootstrap_interval(ours - theirs)
+            row.append(f"{100 * float((ours - theirs).mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
+        rows.append(row)
+    return _markdown([f"`{LEARNER}` less", *(f"k = {k}" for k in shots)], rows)
+
+
+def demo_calibration(words: dict[str, str]) -> str:
+    """The expected calibration error of every method, in points; lower is better."""
+    found = report("calibration_error")
+    rows = []
+    for method in [*found.learners, *found.baselines]:
+        cells = [found.cell(method, k) for k in found.shots]
+        shown = ["–" if cell is None else f"{100 * cell.mean:.1f}" for cell in cells]
+        rows.append([f"`{method}`" if method in found.learners else f"*{method}*", *shown])
+    return _markdown(["method", *("zero-shot" if k == 0 else f"k = {k}" for k in found.shots)], rows)
+
+
+def encode_table(words: dict[str, str]) -> str:
+    """Sentences per second of the ways to encode, on one machine."""
+    rows = [
+        [name, f"{row['sentences_per_second']}", f"{row['slowest']}–{row['fastest']}"]
+        for name, row in result("encode")["results"].items()
+    ]
+    return _markdown([words.get(w, w) for w in ("encoder", "texts/s", "slowest–fastest")], rows)
+
+
+def adapt_table(words: dict[str, str]) -> str:
+    """What adapting costs: medians, with an empty and with a filled feature cache."""
+    rows = [
+        [
+            words.get(cache, cache),
+            f"{m['examples']:.0f}",
+            f"{m['labels']:.0f}",
+            f"{m['adapting_seconds']:.2f}",
+            f"{m['wall_seconds']:.1f}",
+            f"{m['bytes'] / 1024:.0f}",
+        ]
+        for cache, m in result("adapt")["medians"].items()
+    ]
+    head = ["feature cache", "examples", "labels", "adapting, s", "whole command, s", "on disk, KB"]
+    return _markdown([words.get(word, word) for word in head], rows)
+
+
+TABLES: dict[str, Callable[[dict[str, str]], str]] = {
+    "demo-table": demo_table,
+    "demo-languages": demo_languages,
+    "demo-pairs": demo_pairs,
+    "demo-calibration": demo_calibration,
+    "encode-table": encode_table,
+    "adapt-table": adapt_table,
+}
+
+
+def pages() -> list[Path]:
+    """Return the pages that may have tables."""
+    return [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def filled(page: Path) -> str:
+    """Return a page's text with every table made anew."""
+    text = page.read_text(encoding="utf-8")
+    words = CHINESE if page.name.endswith("zh-CN.md") else {}
+    for name, table in TABLES.items():
+        start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+        if start in text:
+            between = f"{start}\n\n{table(words)}\n{end}"
+            text = re.sub(re.escape(start) + ".*?" + re.escape(end), lambda _, b=between: b, text, flags=re.S)
+    return text
+
+
+def _mean(cell: Cell | None, *, bold: bool) -> str:
+    if cell is None:
+        return "–"
+    half = 100 * (cell.high - cell.low) / 2
+    text = f"{100 * cell.mean:.1f}" + (f" ±{half:.1f}" if cell.draws > 1 and half > 0 else "")
+    return f"**{text}**" if bold else text
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    ruler = ["---", *["---:"] * (len(head) - 1)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, ruler, *rows])
+
+
+def main() -> None:
+    """Rewrite every page whose tables have changed."""
+    for page in pages():
+        if (text := filled(page)) != page.read_text(encoding="utf-8"):
+            write_text(page, text)
+            print(f"{page.relative_to(ROOT)}: tables renewed")
+
+
+if __name__ == "__main__":
+    main()
