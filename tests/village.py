@@ -75,3 +75,10 @@ def write_examples(path, language="swh", shots=3, labels=LABELS):
 def snapshot(folder):
     """Every file of a folder, hidden ones too, with its content."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def assistant(folder):
+    """Train a small model on all languages but Swahili; return its folder."""
+    corpus = write_corpus(folder / "village.csv")
+    metaglot("train", corpus, "--held-out", "swh", "--out", folder / "assistant", *QUICK)
+    return folder / "assistant"

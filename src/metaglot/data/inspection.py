@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -130,28 +130,33 @@ def render(inspection: Inspection) -> RenderableType:
 
 
 def _language_table(inspection: Inspection) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="Languages", title_justify="left")
-    table.add_column("code", no_wrap=True)
-    table.add_column("language", overflow="fold")
-    for heading in (*SPLITS, "labels", "median", "p95", "longest"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("script")
-    for heading in ("repeated", "leaked"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for report in inspection.languages.values():
-        table.add_row(
+    headings = ("code", *SPLITS, "labels", "length", "script", "twice", "leaked")
+    rows = [
+        (
             escape(report.code),
-            escape(report.name),
             *(_count(report.splits.get(split, 0)) for split in SPLITS),
             _count(len(report.labels)),
-            f"{report.median_length:,.0f}",
-            f"{report.p95_length:,.0f}",
-            f"{report.max_length:,}",
+            f"{report.median_length:,.0f} {report.p95_length:,.0f} {report.max_length:,}",
             ", ".join(script for script, share in report.scripts.items() if share >= 0.05),
             _count(sum(report.duplicates.values())),
             _count(report.leaks + report.near_leaks),
         )
-    table.caption = "Lengths in characters; leaked: texts of dev or test that stand in train too."
+        for report in inspection.languages.values()
+    ]
+    table = Table(box=None, title="Languages", title_justify="left", pad_edge=False)
+    for place, heading in enumerate(headings):
+        if heading == "script":
+            table.add_column(heading, overflow="fold")
+        else:  # a number cut short would be another number
+            width = max(len(row[place]) for row in [headings, *rows])
+            justify: Literal["left", "right"] = "left" if heading == "code" else "right"
+            table.add_column(heading, justify=justify, no_wrap=True, min_width=width)
+    for row in rows:
+        table.add_row(*row)
+    table.caption = (
+        "length: characters (median, 95th percentile, longest); twice: repeated texts; "
+        "leaked: texts of dev or test that stand in train too."
+    )
     table.caption_justify = "left"
     return table
 
