@@ -490,7 +490,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         code = 2
     except (KeyboardInterrupt, typer.Abort):
-        err.print("stopped; nothing that was saved is lost. The same command goes on where it can.")
         code = 130
     except SystemExit as error:
         # The command line's library ends so once the reader of our output has left (`| head`).
@@ -508,6 +507,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             highlight=False,
         )
         code = 1
+    if code == 130:  # which newer versions of typer return, and older ones raise
+        err.print("stopped; nothing that was saved is lost. The same command goes on where it can.")
     sys.exit(code if isinstance(code, int) else 0)
 
 

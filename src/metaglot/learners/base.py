@@ -94,6 +94,26 @@ def shots_of(support: Batch) -> float:
     return len(support) / max(1, len(support.classes))
 
 
+# What most learners share. A learner takes one of these for its own by naming it in its class body
+# (`predict = by_head`): nothing is inherited, and what a class does stands in the class.
+
+
+def by_head(
+    learner: Learner,
+    model: TaskModel,
+    meta: Params,
+    adapted: Params,
+    batch: Batch,
+) -> Tensor:
+    """Return the logits `[n, C]` of the adapted head."""
+    return model.forward(adapted, batch)
+
+
+def as_it_is(learner: Learner, model: TaskModel, episode: Episode) -> Episode:
+    """Return the episode: meta-parameters enter all that is worked out of it."""
+    return episode
+
+
 def mean_query_loss(learner: Learner, model: TaskModel, meta: Params, episodes: Sequence[Episode]) -> Tensor:
     """Return the mean over episodes of the query loss after adapting, a scalar."""
     losses = []

@@ -17,17 +17,16 @@ et al. 2017, "Meta-SGD", has one per element).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from metaglot.errors import SettingsError
-from metaglot.learners.base import check_support, mean_query_loss
-from metaglot.types import Batch, Episode, Params, TaskModel
+from metaglot.learners.base import as_it_is, by_head, check_support, mean_query_loss
+from metaglot.types import Batch, Params, TaskModel
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Generator
 
 _START, _RATE = "start.", "log_rate."
 
@@ -44,6 +43,10 @@ class MAML:
 
     needs = frozenset({"label-scores"})
     uses_prior = False
+
+    predict = by_head
+    prepare = as_it_is
+    meta_loss = mean_query_loss
 
     def __init__(
         self, steps: int = 5, rate: float = 8.0, *, first_order: bool = False, learn_rates: bool = True
@@ -96,18 +99,6 @@ class MAML:
             rate = meta[_RATE + name].exp() if self.learn_rates else self.rate
             moved[name] = params[name] - rate * gradient
         return moved if learning else {n: v.detach().requires_grad_() for n, v in moved.items()}
-
-    def predict(self, model: TaskModel, meta: Params, adapted: Params, batch: Batch) -> Tensor:
-        """Return logits `[n, C]`."""
-        return model.forward(adapted, batch)
-
-    def prepare(self, model: TaskModel, episode: Episode) -> Episode:
-        """Return the episode as it is."""
-        return episode
-
-    def meta_loss(self, model: TaskModel, meta: Params, episodes: Sequence[Episode]) -> Tensor:
-        """Return the mean query loss after the inner steps, a scalar."""
-        return mean_query_loss(self, model, meta, episodes)
 
 
 def fomaml(steps: int = 5, rate: float = 8.0, *, learn_rates: bool = True) -> MAML:

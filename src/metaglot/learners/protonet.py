@@ -13,17 +13,16 @@ every label, the logits are linear in q (ibid., eq. 8), which is how they are ke
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
-from metaglot.learners.base import check_support, mean_query_loss
-from metaglot.types import Batch, Episode, Params, TaskModel
+from metaglot.learners.base import as_it_is, by_head, check_support, mean_query_loss
+from metaglot.types import Batch, Params, TaskModel
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Generator
 
 
 class ProtoNet:
@@ -31,6 +30,10 @@ class ProtoNet:
 
     needs = frozenset({"label-scores"})
     uses_prior = False
+
+    predict = by_head
+    prepare = as_it_is
+    meta_loss = mean_query_loss
 
     def init(self, model: TaskModel, generator: Generator) -> Params:
         """Return identity projections and a sharpness of 8 per block."""
@@ -65,15 +68,3 @@ class ProtoNet:
             bias = bias - sharpness * centres.square().sum(-1)
         # A label without examples has no prototype: it can never be the nearest.
         return model.head(weights, torch.where(present, bias, bias.new_tensor(-1e4)))
-
-    def predict(self, model: TaskModel, meta: Params, adapted: Params, batch: Batch) -> Tensor:
-        """Return logits `[n, C]`: −‖f(q) − c‖² up to a term common to the labels."""
-        return model.forward(adapted, batch)
-
-    def prepare(self, model: TaskModel, episode: Episode) -> Episode:
-        """Return the episode as it is."""
-        return episode
-
-    def meta_loss(self, model: TaskModel, meta: Params, episodes: Sequence[Episode]) -> Tensor:
-        """Return the mean query loss over episodes, a scalar."""
-        return mean_query_loss(self, model, meta, episodes)

@@ -11,14 +11,13 @@ be at k examples per label: log τ(k) = t₀ + t₁ log₂ k.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from metaglot.learners.base import check_support, mean_query_loss, shots_of
+from metaglot.learners.base import as_it_is, by_head, check_support, mean_query_loss, shots_of
 from metaglot.learners.closed_form import one_hot, ridge
-from metaglot.types import Batch, Episode, Params, TaskModel
+from metaglot.types import Batch, Params, TaskModel
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -29,6 +28,10 @@ class Ridge:
 
     needs = frozenset({"label-scores"})
     uses_prior = False
+
+    predict = by_head
+    prepare = as_it_is
+    meta_loss = mean_query_loss
 
     def init(self, model: TaskModel, generator: Generator) -> Params:
         """Return λ = 1, equal scales and a sharpness of 8, in logarithms."""
@@ -47,18 +50,6 @@ class Ridge:
         weights = ridge(support, targets, scales, meta["log_penalty"].exp())
         sharpness = sharpness_at(meta["log_sharpness"], shots_of(support))
         return model.head({block: sharpness * weight for block, weight in weights.items()})
-
-    def predict(self, model: TaskModel, meta: Params, adapted: Params, batch: Batch) -> Tensor:
-        """Return logits `[n, C]`."""
-        return model.forward(adapted, batch)
-
-    def prepare(self, model: TaskModel, episode: Episode) -> Episode:
-        """Return the episode: its kernel depends on the scales, so nothing can be worked out before."""
-        return episode
-
-    def meta_loss(self, model: TaskModel, meta: Params, episodes: Sequence[Episode]) -> Tensor:
-        """Return the mean query loss after adapting, a scalar."""
-        return mean_query_loss(self, model, meta, episodes)
 
 
 def sharpness_at(curve: Tensor, shots: float) -> Tensor:
