@@ -18,7 +18,7 @@ ROOMS = [
     "space",
     "encoders kinds learners",
     "prior model distributed",
-    "training adapting artifact model_card explain evaluation recipes",
+    "training outer_loop checkpoint adapting artifact model_card explain evaluation recipes",
     "cli server demo __main__",
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms.split()}

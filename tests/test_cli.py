@@ -12,13 +12,13 @@ import sys
 import time
 
 import pytest
-import village
-from village import LABELS, QUICK, metaglot, sentences, write_corpus, write_examples
 
+import village
 from metaglot.cli import main
 from metaglot.config import read_recipe
 from metaglot.learners import LEARNERS
 from metaglot.learners.auto import Auto
+from village import LABELS, QUICK, metaglot, sentences, write_corpus, write_examples
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 SHARED_CACHE = os.environ.get("METAGLOT_CACHE")

@@ -14,8 +14,8 @@ from metaglot.learners.base import Learner, check_pair
 from metaglot.learners.protonet import ProtoNet
 from metaglot.learners.ridge import Ridge, sharpness_at
 from metaglot.model import target_table
+from metaglot.outer_loop import meta_train, source_episode
 from metaglot.space import draw_support
-from metaglot.training import meta_train, source_episode
 from metaglot.types import Batch, Episode
 
 every_learner = pytest.mark.parametrize("name", list(LEARNERS))

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from metaglot.errors import MetaglotError
     from metaglot.evaluation.grid import run_grid
     from metaglot.evaluation.report import Report
-    from metaglot.training import fit, meta_train, train, train_learners
+    from metaglot.outer_loop import meta_train
+    from metaglot.training import fit, train, train_learners
     from metaglot.types import Corpus, Example
 
 __version__ = "0.1.0"
@@ -45,7 +46,7 @@ _HOMES = {
     "load_corpus": "data",
     "load_encoder": "encoders",
     "load_examples": "data",
-    "meta_train": "training",
+    "meta_train": "outer_loop",
     "predict": "adapting",
     "read_recipe": "config",
     "read_texts": "data",

@@ -13,7 +13,7 @@ is learned from the other half.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -86,8 +86,14 @@ def fit_prior(
 
     Returns:
         The prior, and for each language the scores `[n, labels]` of heads that saw neither the
-        language nor, in a parallel corpus, the contents.
+        language nor, in a parallel corpus, the contents. Where there is a single language they
+        saw the other half of its examples.
     """
+    if len(languages) == 1 and not parallel:
+        # There is no other language to learn from: one half of the examples judges the other.
+        alternate = torch.arange(len(languages[0].targets)) % 2
+        languages = [replace(languages[0], halves=alternate)]
+        parallel = True
     centred = torch.cat([s.features - s.features.mean(0) for s in languages])
     targets = torch.cat([s.targets for s in languages])
     halves = torch.cat([s.halves for s in languages])

@@ -105,6 +105,11 @@ class TaskSpace:
                 notices.append(f"{language_name(code)} ({code}) is left out of the sources: {error.problem}")
         if fault is not None and not found:
             raise fault
+        if len(found) == 1:
+            notices.append(
+                f"{language_name(found[0].language)} is the only source: how far to trust what it teaches "
+                "about other languages cannot be learned from one."
+            )
         return cls(
             corpus=corpus,
             sources=tuple(found),
