@@ -117,6 +117,8 @@ def check_free(folder: Path, *, overwrite: bool = False) -> None:
     if folder.name in {"", ".."}:
         raise ArtifactError(f"expected a folder with a name of its own, found {str(folder)!r}.")
     with explained(folder):
+        if file := next((place for place in folder.parents if place.is_file()), None):
+            raise ArtifactError("expected a folder to make the artifact in, found a file.", where=Where(file))
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return
     if not (folder / "manifest.json").is_file():

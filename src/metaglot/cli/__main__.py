@@ -1,0 +1,5 @@
+"""`python -m metaglot.cli` is `metaglot`."""
+
+from metaglot.cli import main
+
+main()

@@ -1,0 +1,188 @@
+"""Commands that learn: train, evaluate, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaglot.cli.console import out, say, show_notices
+from metaglot.cli.options import (
+    Columns,
+    EncoderOption,
+    Encoding,
+    HeldOut,
+    OptionalCorpus,
+    Parallel,
+    RecipeOption,
+    Seed,
+    SourcesOption,
+    Steps,
+    mapping,
+    recipe_corpus,
+    recipe_from,
+    split_names,
+    split_numbers,
+)
+from metaglot.errors import SettingsError
+
+
+def train(
+    corpus: OptionalCorpus = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option("--out", help="The folder to write the trained model to.", show_default=False),
+    ] = None,
+    held_out: HeldOut = None,
+    sources: SourcesOption = None,
+    learner: Annotated[
+        str | None, typer.Option(help="See `metaglot list learners`; auto by default.", show_default=False)
+    ] = None,
+    encoder: EncoderOption = None,
+    column: Columns = None,
+    encoding: Encoding = None,
+    parallel: Parallel = None,
+    recipe: RecipeOption = None,
+    seed: Seed = None,
+    steps: Steps = None,
+    rate: Annotated[
+        float | None, typer.Option(help="What the outer rates are multiplied by.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an artifact and its adaptations.")] = False,
+) -> None:
+    """Learn from the source languages how to learn another one.
+
+    Stopped with Ctrl-C, the same command goes on where it was.
+
+    [dim]metaglot train home-assistant --held-out tha,eus --out assistant[/dim]
+    """
+    from metaglot import artifact
+    from metaglot.training import fit, make_learner
+    from metaglot.training import train as run
+
+    if out_dir is None:
+        raise SettingsError("expected --out DIR, a folder to write the trained model to, found none.")
+    chosen = recipe_from(
+        recipe,
+        corpus=corpus,
+        held_out=split_names(held_out),
+        sources=split_names(sources),
+        learner=learner,
+        encoder=encoder,
+        columns=mapping(column),
+        encoding=encoding,
+        parallel=parallel,
+        **{"train.seed": seed, "train.steps": steps, "train.rate": rate},
+    )
+    make_learner(chosen)  # what is wrong with it is said before anything is read
+    artifact.check_free(out_dir, overwrite=overwrite)
+    loaded = recipe_corpus(chosen)
+    fitted = fit(loaded, chosen)
+    show_notices(fitted.space.notices)
+    made = run(
+        loaded, chosen, fitted=fitted, checkpoint=out_dir.with_name(f".{out_dir.name}.checkpoint.safetensors")
+    )
+    artifact.save(made, out_dir, overwrite=overwrite)
+    facts = made.facts
+    say(
+        f"Learned from {len(facts['sources'])} languages and {len(made.model.labels)} labels with "
+        f"{chosen.learner}. On a source language, a head learned from the others is right in "
+        f"{facts['metrics']['cross_fitted_accuracy']:.1%} of the cases.\nSaved in {out_dir}. Next: "
+        f"metaglot adapt {out_dir} --language CODE --examples FILE"
+    )
+
+
+def evaluate(
+    corpus: OptionalCorpus = None,
+    held_out: HeldOut = None,
+    sources: SourcesOption = None,
+    learners: Annotated[str, typer.Option(help="Names, or 'all'.")] = "auto",
+    baselines: Annotated[str, typer.Option(help="Names, 'all' or 'none'.")] = "all",
+    shots: Annotated[str, typer.Option(help="Examples per label.")] = "0,1,4,8,16",
+    draws: Annotated[int, typer.Option(help="Random support sets per language and number of shots.")] = 10,
+    encoder: EncoderOption = None,
+    column: Columns = None,
+    encoding: Encoding = None,
+    parallel: Parallel = None,
+    recipe: RecipeOption = None,
+    seed: Seed = None,
+    steps: Steps = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write every record to this file.", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write a plot (png, svg, pdf) to this file.", show_default=False)
+    ] = None,
+) -> None:
+    """Judge learners beside baselines on held-out languages, at every number of examples.
+
+    [dim]metaglot evaluate home-assistant --held-out tha,eus,vie --learners auto,maml --json grid.json[/dim]
+    """
+    from metaglot.evaluation.baselines import BASELINES, default_baselines
+    from metaglot.evaluation.grid import check_grid, run_grid
+    from metaglot.evaluation.report import Report, check_plot
+    from metaglot.learners import LEARNERS
+    from metaglot.training import evaluation_facts, fit, train_learners
+
+    chosen = recipe_from(
+        recipe,
+        corpus=corpus,
+        held_out=split_names(held_out),
+        sources=split_names(sources),
+        encoder=encoder,
+        columns=mapping(column),
+        encoding=encoding,
+        parallel=parallel,
+        **{"train.seed": seed, "train.steps": steps},
+    )
+    names = list(LEARNERS) if learners == "all" else list(split_names(learners) or ())
+    for name in names:
+        LEARNERS[name]
+    named = () if baselines in {"all", "none"} else split_names(baselines) or ()
+    for name in named:
+        BASELINES[name]
+    counts = split_numbers(shots)
+    check_grid([*names, *(["all"] if baselines == "all" else named)], counts, draws)
+    if not chosen.held_out:
+        raise SettingsError("expected --held-out LANGUAGES to evaluate on, found none.")
+    if plot is not None:
+        check_plot(plot)
+    fitted = fit(recipe_corpus(chosen), chosen)
+    show_notices(fitted.space.notices)
+    trained = train_learners(fitted, chosen, names)
+    compared = default_baselines(fitted.sources.model) if baselines == "all" else named
+    records = run_grid(
+        fitted.sources,
+        fitted.space,
+        {name: (learner, result.meta) for name, (learner, result) in trained.items()},
+        baselines=compared,
+        shots=counts,
+        draws=draws,
+        seed=chosen.train.seed,
+    )
+    report = Report(records)
+    out.print(report.table())
+    for line in report.difference_lines():
+        say(line)
+    if json_file is not None:
+        from metaglot.storage import write_json
+
+        facts = evaluation_facts(fitted, chosen)
+        write_json(
+            json_file, facts | {"summary": report.summary(), "records": [r.as_dict() for r in records]}
+        )
+    if plot is not None:
+        report.plot(plot)
+
+
+def demo(
+    folder: Annotated[Path, typer.Option("--out", help="Where to put the demo's files.")] = Path(
+        "demo-output"
+    ),
+    draws: Annotated[int, typer.Option(help="Random support sets per language and number of shots.")] = 5,
+) -> None:
+    """Run the main job on real data, offline: 20 languages teach how to learn 6 others."""
+    from metaglot.demo import run
+
+    run(folder, draws=draws, console=out)

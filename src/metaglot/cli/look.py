@@ -1,0 +1,90 @@
+"""Commands that only look: data inspect, list, cache."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from metaglot.cli.console import out, print_json
+from metaglot.cli.options import Columns, CorpusArgument, Encoding, Json, Parallel, load, mapping
+
+
+def data_inspect(
+    corpus: CorpusArgument,
+    column: Columns = None,
+    parallel: Parallel = None,
+    encoding: Encoding = "utf-8",
+    as_json: Json = False,
+) -> None:
+    """Show languages × labels × splits, lengths, scripts, duplicates and leaks, and what to beware of."""
+    from metaglot.data.inspect import inspect, render
+
+    loaded = load(corpus, mapping(column), parallel, encoding=encoding or "utf-8")
+    inspection = inspect(loaded)
+    if as_json:
+        print_json(inspection.to_dict())
+    else:
+        out.print(render(inspection))
+
+
+def list_names(
+    what: Annotated[
+        str, typer.Argument(help="learners, kinds, encoders, corpora or baselines", show_default=False)
+    ],
+    as_json: Json = False,
+) -> None:
+    """List what there is by name."""
+    from metaglot.data import CORPORA
+    from metaglot.encoders import ENCODERS
+    from metaglot.errors import UnknownNameError, suggestion
+    from metaglot.evaluation.baselines import BASELINES
+    from metaglot.kinds import KINDS
+    from metaglot.learners import LEARNERS
+
+    registries = {
+        "learners": LEARNERS,
+        "kinds": KINDS,
+        "encoders": ENCODERS,
+        "corpora": CORPORA,
+        "baselines": BASELINES,
+    }
+    if what not in registries:
+        raise UnknownNameError(
+            f"expected one of {', '.join(registries)}, found {what!r}.", hint=suggestion(what, registries)
+        )
+    described = registries[what].describe()
+    if as_json:
+        print_json(described)
+        return
+    table = Table("name", "", box=None, pad_edge=False)
+    for name, text in described.items():
+        table.add_row(Text(name, style="bold"), Text(text))
+    out.print(table)
+
+
+def cache_show(as_json: Json = False) -> None:
+    """Show what is kept, and where."""
+    from metaglot.encoders.cache import features_root, limit_bytes, usage
+
+    rows = usage()
+    if as_json:
+        found = [{"encoder": u.encoder, "texts": u.texts, "bytes": u.bytes} for u in rows]
+        print_json({"folder": str(features_root()), "limit": limit_bytes(), "encoders": found})
+        return
+    table = Table("encoder", "texts", "size", title=Text(f"features in {features_root()}"))
+    for u in rows:
+        table.add_row(Text(u.encoder), f"{u.texts:,}", f"{u.bytes / 2**20:.1f} MB")
+    out.print(table)
+    out.print(f"limit {limit_bytes() / 2**30:.1f} GB (METAGLOT_CACHE_LIMIT)")
+
+
+def cache_clear(
+    encoder: Annotated[str | None, typer.Option(help="Only this encoder's.", show_default=False)] = None,
+) -> None:
+    """Remove kept features; they are made again when they are needed."""
+    from metaglot.encoders.cache import clear
+
+    out.print(f"freed {clear(encoder) / 2**20:.1f} MB")

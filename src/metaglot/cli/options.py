@@ -1,0 +1,117 @@
+"""The options that several commands share, and how they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metaglot.cli.console import show_notices
+from metaglot.errors import SettingsError
+
+if TYPE_CHECKING:
+    from metaglot.config import Recipe
+    from metaglot.types import Corpus
+
+_CORPUS = typer.Argument(
+    help="A built-in corpus (`metaglot list corpora`); a CSV, TSV, JSONL or Parquet file with a language "
+    "column; a folder <language>/{train,dev,test}.jsonl; or hf:NAME[:config].",
+    show_default=False,
+)
+CorpusArgument = Annotated[str, _CORPUS]
+OptionalCorpus = Annotated[str | None, _CORPUS]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="FIELD=COLUMN, e.g. text=headline+text or label=intent; may be repeated.",
+        show_default=False,
+    ),
+]
+HeldOut = Annotated[
+    str | None,
+    typer.Option(help="Languages not to learn from, by code or name: swh,yor", show_default=False),
+]
+SourcesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sources", help="Languages to learn from; every other one by default.", show_default=False
+    ),
+]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", help="One or several joined by +; by default e5-small+ngrams.", show_default=False
+    ),
+]
+Parallel = Annotated[
+    bool | None,
+    typer.Option(
+        "--parallel/--no-parallel",
+        help="Whether one id has the same content in every language; found out by default.",
+        show_default=False,
+    ),
+]
+RecipeOption = Annotated[
+    Path | None, typer.Option("--recipe", help="A TOML recipe; options override it.", show_default=False)
+]
+Seed = Annotated[int | None, typer.Option(help="Of everything random; 0 by default.", show_default=False)]
+Steps = Annotated[int | None, typer.Option(help="Outer steps.", show_default=False)]
+Encoding = Annotated[str | None, typer.Option(help="Of text files; UTF-8 by default.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+
+
+def recipe_from(path: Path | None, **overrides: Any) -> Recipe:
+    """Return the recipe of a file with the options laid over it."""
+    from metaglot.config import read_recipe
+
+    if path is None and overrides.get("corpus") is None:
+        raise SettingsError("expected CORPUS or --recipe FILE, found neither.")
+    return read_recipe(path, overrides)
+
+
+def recipe_corpus(recipe: Recipe) -> Corpus:
+    """Load the corpus that a recipe names."""
+    return load(
+        recipe.corpus,
+        recipe.columns,
+        recipe.parallel,
+        encoding=recipe.encoding,
+        options=recipe.corpus_options,
+    )
+
+
+def load(spec: str, columns: dict[str, str] | None, parallel: bool | None, **options: Any) -> Corpus:
+    """Load a corpus and print its notices."""
+    from metaglot.data import load_corpus
+
+    loaded = load_corpus(spec, columns=columns, parallel=parallel, **options)
+    show_notices(loaded.notices)
+    return loaded
+
+
+def split_names(text: str | None) -> tuple[str, ...] | None:
+    """Split names at commas."""
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def split_numbers(text: str) -> list[int]:
+    """Split numbers at commas."""
+    try:
+        return [int(part) for part in split_names(text) or ()]
+    except ValueError as error:
+        raise SettingsError(f"expected numbers such as 0,1,4,8,16, found {text!r}.") from error
+
+
+def mapping(pairs: list[str] | None) -> dict[str, str] | None:
+    """Read FIELD=COLUMN pairs."""
+    if not pairs:
+        return None
+    found = {}
+    for pair in pairs:
+        field, equals, column = pair.partition("=")
+        if not equals or not field:
+            raise SettingsError(f"expected --column FIELD=COLUMN, such as text=utterance, found {pair!r}.")
+        found[field.strip()] = column.strip()
+    return found

@@ -1,0 +1,137 @@
+"""Commands that use what was learned: adapt, predict."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from metaglot.cli.console import out, print_json, say, show_notices
+from metaglot.cli.options import Columns, Encoding, Json, mapping
+from metaglot.errors import SettingsError
+
+
+def adapt(
+    folder: Annotated[Path, typer.Argument(help="A trained model's folder.", show_default=False)],
+    language: Annotated[str, typer.Option(help="Code or name of the new language.", show_default=False)],
+    examples: Annotated[
+        Path, typer.Option(help="CSV, TSV, JSONL or Parquet with text and label.", show_default=False)
+    ],
+    column: Columns = None,
+    all_labels: Annotated[
+        bool, typer.Option("--all-labels", help="Also predict the model's labels that have no example here.")
+    ] = False,
+    new_labels: Annotated[
+        bool, typer.Option("--new-labels", help="Take labels that look misspelt for new ones.")
+    ] = False,
+    encoding: Encoding = "utf-8",
+    as_json: Json = False,
+) -> None:
+    """Adapt a trained model to a language from a few examples per label, and save the adaptation.
+
+    [dim]metaglot adapt assistant --language swh --examples swahili.csv[/dim]
+    """
+    import time
+
+    from metaglot import adapting, artifact
+    from metaglot.data import load_examples
+    from metaglot.languages import language_name
+
+    loaded = artifact.load(folder)
+    code, _ = adapting.language_code(loaded, language)
+    rows = load_examples(examples, language=code, columns=mapping(column), encoding=encoding or "utf-8")
+    loaded.model.features([e.text for e in rows], f"encoding {language_name(code)}")
+    start = time.perf_counter()
+    made = adapting.adapt(
+        loaded, language, rows, all_labels=all_labels, new_labels=new_labels, estimate=False
+    )
+    seconds = time.perf_counter() - start
+    made = adapting.adapt(loaded, language, rows, all_labels=all_labels, new_labels=new_labels)
+    file = artifact.save_adaptation(made.adaptation, folder)
+    estimate = made.adaptation.estimate
+    if as_json:
+        print_json(
+            {
+                "language": code,
+                "labels": made.adaptation.labels,
+                "examples": len(rows),
+                "seconds": round(seconds, 4),
+                "bytes": file.stat().st_size,
+                "estimate": estimate,
+                "notices": made.notices,
+                "file": str(file),
+            }
+        )
+        return
+    show_notices(made.notices)
+    say(
+        f"Adapted to {language_name(code)} ({code}): {len(rows)} examples, {len(made.adaptation.labels)} "
+        f"labels, {seconds:.2f} s, {file.stat().st_size / 1024:.0f} KB in {file}."
+    )
+    if estimate is not None:
+        say(f"Estimated by cross-validation on the examples: {adapting.Estimate(**estimate)}.")
+
+
+def predict(
+    folder: Annotated[Path, typer.Argument(help="A trained model's folder.", show_default=False)],
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.", show_default=False)] = None,
+    language: Annotated[str, typer.Option(help="Code or name.", show_default=False)] = "",
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--input", help="A text file, a line each, or a table with a text column.", show_default=False
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(help="How many labels to show for a text.")] = 3,
+    column: Columns = None,
+    encoding: Encoding = "utf-8",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+) -> None:
+    """Predict labels with calibrated probabilities; zero-shot in a language that was never adapted.
+
+    [dim]metaglot predict assistant --language swh "washa taa jikoni"[/dim]
+    """
+    from metaglot import adapting, artifact
+    from metaglot.data import read_texts
+    from metaglot.languages import language_name
+
+    if not language:
+        raise SettingsError("expected --language, the code or name of the texts' language, found none.")
+    if bool(texts) == (source is not None):
+        raise SettingsError(
+            "expected either texts or --input FILE, found " + ("both." if texts else "neither.")
+        )
+    loaded = artifact.load(folder)
+    code, notices = adapting.language_code(loaded, language)
+    text_column = (mapping(column) or {}).get("text")
+    rows = texts or list(
+        read_texts(source, column=text_column, encoding=encoding or "utf-8") if source else ()
+    )
+    found = adapting.predict(loaded, rows, language, top=top)
+    if as_json:
+        for prediction in found:
+            sys.stdout.write(json.dumps(prediction.as_dict(), ensure_ascii=False) + "\n")
+        return
+    if code not in loaded.adaptations:
+        notices = [
+            *notices,
+            f"{language_name(code)} ({code}) was never adapted: these are zero-shot predictions, "
+            "from the other languages alone.",
+        ]
+    show_notices(notices)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("text", overflow="fold")
+    for number in range(min(top, max((len(p.labels) for p in found), default=1))):
+        table.add_column("label" if number == 0 else "", overflow="fold")
+    for prediction in found:
+        labels = [
+            Text(f"{label} {chance:.0%}", style="dim" if place else "bold")
+            for place, (label, chance) in enumerate(prediction.labels)
+        ]
+        table.add_row(Text(prediction.text), *labels)
+    out.print(table)
