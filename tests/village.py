@@ -9,10 +9,25 @@ from metaglot.cli import main
 
 # Loan words, so that character n-grams carry something from language to language.
 WORDS = {
-    "deu": {"greet": "hallo freund", "music": "musik an", "timer": "der alarm", "weather": "temperatur heute"},
-    "eng": {"greet": "hello friend", "music": "music on", "timer": "an alarm", "weather": "temperature today"},
+    "deu": {
+        "greet": "hallo freund",
+        "music": "musik an",
+        "timer": "der alarm",
+        "weather": "temperatur heute",
+    },
+    "eng": {
+        "greet": "hello friend",
+        "music": "music on",
+        "timer": "an alarm",
+        "weather": "temperature today",
+    },
     "spa": {"greet": "hola amigo", "music": "pon musica", "timer": "alarma ya", "weather": "temperatura hoy"},
-    "swh": {"greet": "halo rafiki", "music": "muziki sasa", "timer": "weka alamu", "weather": "tempereta leo"},
+    "swh": {
+        "greet": "halo rafiki",
+        "music": "muziki sasa",
+        "timer": "weka alamu",
+        "weather": "tempereta leo",
+    },
 }
 LABELS = ("greet", "music", "timer", "weather")
 QUICK = ("--encoder", "ngrams:256", "--steps", "3")

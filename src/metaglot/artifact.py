@@ -201,7 +201,9 @@ def save_adaptation(adaptation: Adaptation, folder: Path) -> Path:
     }
     tensors = {name: value.to(torch.float16).contiguous() for name, value in adaptation.head.items()}
     with atomic_file(path) as beside:
-        write_tensors(beside, tensors, header | {"hash": _content_hash(header, tensors)})
+        about = header | {"hash": _content_hash(header, tensors)}
+        # One entry, for the format does not keep the order of several: the same adaptation, the same bytes.
+        write_tensors(beside, tensors, {"adaptation": json.dumps(about)})
     return path
 
 
@@ -327,7 +329,7 @@ def _check_part(path: Path, wanted: str | None) -> None:
 def _read_adaptation(path: Path, artifact: str) -> Adaptation:
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {})["adaptation"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         content = header["hash"]
         adaptation = Adaptation(

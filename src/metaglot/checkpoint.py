@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from metaglot.artifact import write_tensors
-from metaglot.storage import atomic_file
+from metaglot.storage import atomic_file, explained
 from metaglot.types import Params
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class Checkpoint:
     def remove(self) -> None:
         """Remove the file: the run is over."""
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            with explained(self.path):
+                self.path.unlink(missing_ok=True)
 
 
 def _steps_of(states: Iterable[Mapping[str, Any]]) -> int:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from metaglot.encoders.unigram import unigram_tokenizer
 from metaglot.errors import EncoderError, Where
@@ -204,10 +204,10 @@ def dequantised(raw: NDArray[np.uint8]) -> NDArray[np.float16]:
 
 def write_model(model: Q4Model, folder: Path) -> None:
     """Write a model's weights, tokenizer and settings to `folder`, as sentence-transformers lays them out."""
-    save_file(model.tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)  # the library makes it readable to its owner alone
+    # Python writes the bytes: of a full disk the libraries' own writers raise no OSError.
+    (folder / "model.safetensors").write_bytes(save(model.tensors, metadata={"format": "pt"}))
     tokenizer = unigram_tokenizer(model.pieces, model.scores, model.replacements, **model.special)
-    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     sizes, special = model.sizes, model.special
     tokens = {
         f"{name}_token": model.pieces[special[name]] for name in ("bos", "eos", "pad", "unk", "mask")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from rich import box
 from rich.table import Table
 
 from metaglot.errors import MissingExtraError, SettingsError
@@ -96,10 +97,12 @@ class Report:
         table = Table(
             title=f"{self.metric}, %, mean over {len(self.languages)} held-out languages and {draws} draws",
             caption="± is half of the 95% bootstrap interval over draws; bold is the best of its column",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
         )
-        table.add_column("method")
+        table.add_column("method", no_wrap=True)
         for shots in self.shots:
-            table.add_column("zero-shot" if shots == 0 else f"k = {shots}", justify="right")
+            table.add_column(f"k = {shots}", justify="right", no_wrap=True)
         best = {k: self._best([*self.learners, *self.baselines], k) for k in self.shots}
         for group in (self.learners, self.baselines):
             for method in group:
@@ -224,5 +227,5 @@ def _text(cell: Cell | None, *, bold: bool) -> str:
     if cell is None:
         return "–"
     half = 100 * (cell.high - cell.low) / 2
-    text = f"{100 * cell.mean:.1f}" + (f" ±{half:.1f}" if cell.draws > 1 else "")
+    text = f"{100 * cell.mean:.1f}" + (f" ±{half:.1f}" if half > 0 else "")
     return f"[bold]{text}[/bold]" if bold else text
