@@ -131,7 +131,7 @@ def processor():
 
 def main(
     rounds: Annotated[int, typer.Option(help="Rounds; the median counts.")] = 7,
-    sentences: Annotated[int, typer.Option(help="Texts per round.")] = 400,
+    sentences: Annotated[int, typer.Option(help="Texts per round.")] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the texts.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
     golden: Annotated[Path | None, typer.Option(help="Only renew this file of reference vectors.")] = None,

@@ -100,7 +100,10 @@ def test_labels_without_examples_are_left_out_and_said_or_kept(auto):
 
 
 def test_a_label_that_no_source_has_is_learned_and_said(auto):
-    examples = [*support(), *(Example(f"n{i}", f"swh kettle {i}", "kettle", "swh") for i in range(4))]
+    examples = [
+        *support(shots=12),
+        *(Example(f"n{i}", f"swh kettle {i}", "kettle", "swh") for i in range(12)),
+    ]
     made = adapt(auto, "swh", examples)
     assert made.adaptation.labels == tuple(sorted([*LABELS, "kettle"]))
     assert [n for n in made.notices if "'kettle' is new" in n]
@@ -110,7 +113,7 @@ def test_a_label_that_no_source_has_is_learned_and_said(auto):
 
 def test_labels_that_look_misspelt_are_refused_unless_meant(auto):
     examples = [*support(), Example("x", "swh muzik 1", "muzic", "swh")]
-    with pytest.raises(DataError, match="found 'muzic', which looks misspelt. Did you mean 'music'"):
+    with pytest.raises(DataError, match=r"found 'muzic', which looks misspelt\. Did you mean 'music'"):
         adapt(auto, "swh", examples)
     assert "muzic" in adapt(auto, "swh", examples, new_labels=True).adaptation.labels
 
@@ -163,8 +166,7 @@ def test_too_few_examples_give_no_estimate_and_say_so(auto):
     assert adapt(auto, "swh", support(shots=1), estimate=False).notices == ()
 
 
-def test_each_example_is_judged_by_a_head_that_never_saw_it(auto, monkeypatch):
-    """A learner that remembers its support set is right nowhere, but for what it has seen."""
+def test_each_example_is_judged_by_a_head_that_never_saw_it(auto):
     seen = []
 
     class Remembering:
@@ -172,7 +174,6 @@ def test_each_example_is_judged_by_a_head_that_never_saw_it(auto, monkeypatch):
             seen.append(batch)
             return auto.learner.adapt(model, meta, batch)
 
-    monkeypatch.setattr(torch, "no_grad", torch.no_grad)
     spy = Artifact(auto.model, Remembering(), auto.meta, auto.recipe, auto.facts)
     batch = auto.model.batch([e.text for e in support()], LABELS, [e.label for e in support()])
     assert cross_validate(spy, batch, folds=4).judged == 16

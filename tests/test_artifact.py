@@ -3,9 +3,9 @@
 import errno
 import json
 import os
-import pickletools
 import shutil
 import stat
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,16 +88,15 @@ def test_saving_what_was_loaded_keeps_everything(trained, tmp_path):
 def test_anyone_may_read_it_and_nothing_is_pickled(trained):
     files = [p for p in trained.rglob("*") if p.is_file()]
     assert {p.suffix for p in files} == {".safetensors", ".toml", ".json", ".md"}
+    readers = {".json": json.loads, ".toml": tomllib.loads, ".md": str}
     for file in files:
-        data = file.read_bytes()
-        with pytest.raises(ValueError):
-            list(pickletools.genops(data))
-        assert not data.startswith((b"PK", b"\x80"))
         if os.name == "posix":
             assert stat.S_IMODE(file.stat().st_mode) & 0o044 == 0o044 & ~current_umask()
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as tensors:
                 assert list(tensors.keys())
+        else:
+            assert readers[file.suffix](file.read_text("utf-8"))
 
 
 def current_umask():
@@ -209,9 +208,7 @@ def test_new_empty_and_linked_folders_are_written(trained, folder, tmp_path):
     save(replace(load(trained), adaptations={}), tmp_path / "link", overwrite=True)
     assert (tmp_path / "link").is_symlink()
     assert load(folder).adaptations == {}
-    assert {p.name for p in tmp_path.iterdir()} == {"a", "assistant", "empty", "link"} | (
-        {"cache"} & {p.name for p in tmp_path.iterdir()}
-    )
+    assert {p.name for p in tmp_path.iterdir()} - {"cache"} == {"a", "assistant", "empty", "link"}
 
 
 # --- nothing is lost

@@ -1,7 +1,7 @@
 """One code for one language, whatever its users write."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metaglot.errors import LanguageError
@@ -79,6 +79,7 @@ def test_what_is_no_language_says_what_to_give(text):
 
 @given(st.text(max_size=12) | st.from_regex(r"[a-zA-Z]{1,8}([-_][a-zA-Z0-9]{1,8}){0,3}", fullmatch=True))
 @settings(max_examples=300)
+@example("\x0000\x80")
 def test_any_text_gives_a_stable_code_or_a_language_error(text):
     try:
         code = parse_language(text)

@@ -129,6 +129,11 @@ def adapt(
         notices.append(
             "The gain could not be estimated: cross-validation needs two labels with two examples or more."
         )
+    if found is not None and found.high < 0:
+        notices.append(
+            "By this estimate adapting to these examples does harm: zero-shot is better. Add examples, look "
+            "for wrong labels among them, or remove the adaptation's file to predict zero-shot."
+        )
     values = None if found is None else asdict(found)
     return Adapted(Adaptation(code, labels, head, len(examples), values), tuple(notices))
 

@@ -83,13 +83,14 @@ class Artifact:
     adaptations: dict[str, Adaptation] = field(default_factory=dict)
 
 
-def save(artifact: Artifact, folder: Path, *, overwrite: bool = False) -> None:
+def save(artifact: Artifact, folder: Path | str, *, overwrite: bool = False) -> None:
     """Write an artifact and its adaptations to a folder, whole or not at all.
 
     Raises:
         ArtifactError: the folder exists and `overwrite` is not set, or it is something else.
         StorageError: it could not be written; what was there before is as it was.
     """
+    folder = Path(folder)
     check_free(folder, overwrite=overwrite)
     folder = folder.resolve()  # what a link points to is replaced, not the link
     beside = folder.with_name(f".{folder.name}.new")
@@ -176,13 +177,14 @@ def load(folder: Path | str, *, cache: bool = True) -> Artifact:
     return artifact
 
 
-def save_adaptation(adaptation: Adaptation, folder: Path) -> Path:
+def save_adaptation(adaptation: Adaptation, folder: Path | str) -> Path:
     """Write one language's adaptation into an artifact's folder and return the file's path.
 
     Raises:
         ArtifactError: the folder is no artifact, or the language's code is no file name.
         StorageError: the file could not be written; an older one is as it was.
     """
+    folder = Path(folder)
     manifest = _manifest(folder)
     if not re.fullmatch(r"\w[\w-]*", adaptation.language):
         raise ArtifactError(

@@ -86,10 +86,19 @@ def _as_tag(text: str) -> langcodes.Language | None:
     return tag if not private and tag.is_valid() else None
 
 
-def _as_name(text: str) -> langcodes.Language | None:
+def _find(text: str) -> langcodes.Language | None:
+    """The language whose name is like `text`, or None."""
+    if not text.isprintable():  # the trie under it takes control characters for its own, and fails
+        return None
     try:
-        tag = langcodes.find(text)
-    except (LookupError, UnicodeError):  # its trie takes no surrogates, and some controls for its own
+        return langcodes.find(text)
+    except LookupError:
+        return None
+
+
+def _as_name(text: str) -> langcodes.Language | None:
+    tag = _find(text)
+    if tag is None:
         return None
     # find() is fuzzy ("nosuch" gives Nuosu): only a name that is really the language's own counts.
     names = {tag.display_name().casefold(), tag.autonym().casefold()}
@@ -115,11 +124,9 @@ def _code(tag: langcodes.Language, region: bool) -> str:
 
 
 def _suggest(text: str) -> str:
-    try:
-        found = langcodes.find(text)
+    found = _find(text)
+    if found is not None:
         return f"Did you mean {found.display_name()} ({_code(found, False)})?"
-    except (LookupError, UnicodeError):
-        pass
     near = [f"{code} ({language_name(code)})" for code in _near_codes(text)[:3]]
     if near:
         return f"Did you mean {' or '.join(near)}?"
