@@ -18,6 +18,7 @@ from metaglot import adapting, artifact
 from metaglot.artifact import Adaptation, check_free, load, save, save_adaptation
 from metaglot.data import load_examples
 from metaglot.errors import ArtifactError, StorageError
+from metaglot.model_card import model_card
 from village import metaglot, snapshot, write_examples
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -276,3 +277,30 @@ def test_an_adaptation_belongs_into_an_artifact(tmp_path):
     with pytest.raises(ArtifactError, match="expected an artifact"):
         save_adaptation(Adaptation("swh", ("a", "b"), {"bias": torch.zeros(2)}, 2), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("encoder", "licence"),
+    [
+        ("ngrams:256", "character n-grams have no weights"),
+        ("e5-small+ngrams", "MIT (multilingual-e5-small)"),
+        ("owner/name+ngrams", "see the card of `owner/name`"),
+    ],
+)
+def test_the_card_names_the_licence_of_the_weights(encoder, licence):
+    manifest = {
+        "kind": "classification",
+        "encoder": {"name": encoder, "fingerprint": "f" * 64},
+        "learner": "auto",
+        "seed": 0,
+        "labels": ["a", "b"],
+        "versions": {"metaglot": "0", "torch": "0"},
+        "facts": {
+            "sources": ["deu"],
+            "corpus": {"name": "own", "examples": 4, "fingerprint": "f" * 64, "licence": ""},
+            "metrics": {"cross_fitted_accuracy": 0.5},
+        },
+    }
+    card = model_card(manifest)
+    assert f"| Licence of the encoder | {licence}" in card
+    assert "not stated by the corpus" in card

@@ -25,6 +25,7 @@ language: {facts["sources"]}
 | | |
 |---|---|
 | Encoder | `{manifest["encoder"]["name"]}`, fingerprint `{manifest["encoder"]["fingerprint"][:16]}` |
+| Licence of the encoder | {_encoder_licence(manifest["encoder"]["name"])} |
 | Learner | `{manifest["learner"]}`, seed {manifest["seed"]} |
 | Corpus | `{corpus["name"]}`, {corpus["examples"]:,} examples, fingerprint `{corpus["fingerprint"][:16]}` |
 | Licence of the data | {corpus["licence"] or "not stated by the corpus: ask its owner"} |
@@ -54,3 +55,13 @@ It chooses among the labels above (and those of your examples) whatever the text
 belongs to none of them gets one all the same. Its probabilities are calibrated on the source
 languages. What biases the encoder's and the corpus's texts have, it has.
 """
+
+
+def _encoder_licence(name: str) -> str:
+    """The licences of an encoder's weights, as far as metaglot knows them."""
+    parts = [part for part in name.split("+") if part.partition(":")[0] != "ngrams"]
+    if not parts:
+        return "none: character n-grams have no weights"
+    return "; ".join(
+        "MIT (multilingual-e5-small)" if p == "e5-small" else f"see the card of `{p}`" for p in parts
+    )
