@@ -282,7 +282,7 @@ def test_an_adaptation_belongs_into_an_artifact(tmp_path):
 @pytest.mark.parametrize(
     ("encoder", "licence"),
     [
-        ("ngrams:256", "character n-grams have no weights"),
+        ("ngrams:256", "none: character n-grams have no weights"),
         ("e5-small+ngrams", "MIT (multilingual-e5-small)"),
         ("owner/name+ngrams", "see the card of `owner/name`"),
     ],

@@ -19,6 +19,7 @@ from metaglot.cli import main
 from metaglot.config import read_recipe
 from metaglot.learners import LEARNERS
 from metaglot.learners.auto import Auto
+from metaglot.storage import cache_root
 from village import LABELS, QUICK, metaglot, sentences, write_corpus, write_examples
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -419,3 +420,15 @@ def test_the_default_encoder_from_end_to_end(tmp_path, monkeypatch):
     texts = [text for label in LABELS for text in sentences("swh", label, [9])]
     found = predictions(tmp_path / "m", "--language", "swh", *texts)
     assert [p["labels"][0]["label"] for p in found] == list(LABELS)
+
+
+def test_clearing_the_cache_forgets_what_was_learned_too(corpus, own_cache):
+    metaglot(
+        "evaluate", corpus, "--held-out", "swh", "--encoder", "ngrams:256", "--steps", 2, "--shots", "0,1"
+    )
+    kept = list((cache_root() / "learned").glob("*.safetensors"))
+    assert len(kept) == 1
+    metaglot("cache", "clear", "--encoder", "e5-small")
+    assert kept[0].is_file()
+    assert "freed" in metaglot("cache", "clear").out
+    assert not kept[0].exists()

@@ -14,7 +14,7 @@ from metaglot.config import Recipe, TrainSettings
 from metaglot.data import load_corpus
 from metaglot.data.home_assistant import SOURCES
 from metaglot.evaluation.baselines import default_baselines
-from metaglot.evaluation.grid import run_grid
+from metaglot.evaluation.grid import check_grid, run_grid
 from metaglot.evaluation.report import Report
 from metaglot.languages import language_name
 from metaglot.learners import LEARNERS
@@ -38,6 +38,7 @@ def run(folder: Path, *, draws: int, console: Console) -> None:
         console: where to print.
     """
     start = time.perf_counter()
+    check_grid([*LEARNERS], SHOTS, draws)
     recipe = Recipe(
         corpus="home-assistant",
         corpus_options={"languages": [*SOURCES, *HELD_OUT]},

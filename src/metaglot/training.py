@@ -162,6 +162,16 @@ def _remember(key: str, result: TrainResult) -> None:
         console.print(f"[yellow]note:[/yellow] what was learned could not be kept: {error}")
 
 
+def clear_learned() -> int:
+    """Remove what earlier runs have learned from the cache; return the bytes freed."""
+    freed = 0
+    for file in (cache_root() / "learned").glob("*.safetensors"):
+        size = file.stat().st_size
+        file.unlink(missing_ok=True)
+        freed += size
+    return freed
+
+
 def code_hash() -> str:
     """Return a hash of metaglot's own source files."""
     files = sorted(Path(__file__).parent.rglob("*.py"))

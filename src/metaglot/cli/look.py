@@ -84,7 +84,12 @@ def cache_show(as_json: Json = False) -> None:
 def cache_clear(
     encoder: Annotated[str | None, typer.Option(help="Only this encoder's.", show_default=False)] = None,
 ) -> None:
-    """Remove kept features; they are made again when they are needed."""
+    """Remove kept features and learners; they are made again when they are needed."""
     from metaglot.encoders.cache import clear
 
-    out.print(f"freed {clear(encoder) / 2**20:.1f} MB")
+    freed = clear(encoder)
+    if encoder is None:
+        from metaglot.training import clear_learned
+
+        freed += clear_learned()
+    out.print(f"freed {freed / 2**20:.1f} MB")

@@ -227,5 +227,5 @@ def _text(cell: Cell | None, *, bold: bool) -> str:
     if cell is None:
         return "–"
     half = 100 * (cell.high - cell.low) / 2
-    text = f"{100 * cell.mean:.1f}" + (f" ±{half:.1f}" if half > 0 else "")
+    text = f"{100 * cell.mean:.1f}" + (f" ±{half:.1f}" if half >= 0.05 else "")
     return f"[bold]{text}[/bold]" if bold else text
