@@ -24,7 +24,6 @@ class MeanAndPrior:
     """Class means added to the prior, their weights meta-learned."""
 
     needs = frozenset({"label-scores"})
-    uses_prior = True
 
     def init(self, model: TaskModel, generator: Generator) -> Params:
         """Return the logarithms of all weights."""

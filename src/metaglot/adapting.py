@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -79,10 +80,17 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Adapted:
-    """An adaptation and what its user should know about it."""
+    """An adaptation and what its user should know about it.
+
+    Attributes:
+        adaptation: what was made.
+        notices: a sentence each.
+        seconds: what the learner took, from the examples' features to the head.
+    """
 
     adaptation: Adaptation
     notices: tuple[str, ...]
+    seconds: float
 
 
 def adapt(
@@ -120,8 +128,11 @@ def adapt(
             f"{len(left_out)} of the model's {len(artifact.model.labels)} labels have no example and will "
             f"not be predicted in {language_name(code)} ({some}). To keep them, pass --all-labels."
         )
-    support = artifact.model.batch([e.text for e in examples], labels, [e.label for e in examples])
+    texts, targets = [e.text for e in examples], [e.label for e in examples]
+    support = artifact.model.batch(texts, labels, targets, description=f"encoding {language_name(code)}")
+    start = time.perf_counter()
     head = adapted_head(artifact.model, artifact.learner, artifact.meta, support)
+    seconds = time.perf_counter() - start
     # What is kept is what float16 holds, so that predictions are the same before and after saving.
     head = {name: value.to(torch.float16).float() for name, value in head.items()}
     found = cross_validate(artifact, support, seed=seed) if estimate else None
@@ -135,7 +146,7 @@ def adapt(
             "for wrong labels among them, or remove the adaptation's file to predict zero-shot."
         )
     values = None if found is None else asdict(found)
-    return Adapted(Adaptation(code, labels, head, len(examples), values), tuple(notices))
+    return Adapted(Adaptation(code, labels, head, len(examples), values), tuple(notices), seconds)
 
 
 def cross_validate(artifact: Artifact, support: Batch, *, folds: int = 5, seed: int = 0) -> Estimate | None:

@@ -89,14 +89,10 @@ def _use(artifact: Artifact, task: Task, folder: Path, console: Console) -> None
     """Adapt to one language, save the adaptation, read everything back and predict."""
     rows = draw_support(task.pool, task.labels, ADAPTED_SHOTS, "demo")
     examples = [task.pool[row] for row in rows.tolist()]
-    artifact.model.features([e.text for e in examples])
-    start = time.perf_counter()
-    made = adapt(artifact, task.language, examples, estimate=False)
-    seconds = time.perf_counter() - start
     made = adapt(artifact, task.language, examples)
     file = save_adaptation(made.adaptation, folder)
     console.print(
-        f"\nAdapted to {task}: {len(examples)} examples of {len(task.labels)} intents, {seconds:.2f} s, "
+        f"\nAdapted to {task}: {len(examples)} examples of {len(task.labels)} intents, {made.seconds:.2f} s, "
         f"{file.stat().st_size / 1024:.0f} KB."
     )
     if made.adaptation.estimate is not None:

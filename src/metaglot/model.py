@@ -66,10 +66,15 @@ class Model:
         return torch.tensor([place.get(label, -1) for label in labels], dtype=torch.int64)
 
     def batch(
-        self, texts: Sequence[str], inventory: Sequence[str], labels: Sequence[str] | None = None
+        self,
+        texts: Sequence[str],
+        inventory: Sequence[str],
+        labels: Sequence[str] | None = None,
+        *,
+        description: str = "encoding",
     ) -> Batch:
         """Return a batch of texts, over the labels of `inventory`; zero targets where `labels` is None."""
-        inputs, classes = self.features(texts), self.classes(inventory)
+        inputs, classes = self.features(texts, description), self.classes(inventory)
         place = {label: number for number, label in enumerate(inventory)}
         targets = [0] * len(texts) if labels is None else [place[label] for label in labels]
         return Batch(

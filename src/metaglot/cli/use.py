@@ -36,8 +36,6 @@ def adapt(
 
     [dim]metaglot adapt assistant --language swh --examples swahili.csv[/dim]
     """
-    import time
-
     from metaglot import adapting, artifact
     from metaglot.data import load_examples
     from metaglot.languages import language_name
@@ -45,12 +43,6 @@ def adapt(
     loaded = artifact.load(folder)
     code, _ = adapting.language_code(loaded, language)
     rows = load_examples(examples, language=code, columns=mapping(column), encoding=encoding or "utf-8")
-    loaded.model.features([e.text for e in rows], f"encoding {language_name(code)}")
-    start = time.perf_counter()
-    made = adapting.adapt(
-        loaded, language, rows, all_labels=all_labels, new_labels=new_labels, estimate=False
-    )
-    seconds = time.perf_counter() - start
     made = adapting.adapt(loaded, language, rows, all_labels=all_labels, new_labels=new_labels)
     file = artifact.save_adaptation(made.adaptation, folder)
     estimate = made.adaptation.estimate
@@ -60,7 +52,7 @@ def adapt(
                 "language": code,
                 "labels": made.adaptation.labels,
                 "examples": len(rows),
-                "seconds": round(seconds, 4),
+                "seconds": round(made.seconds, 4),
                 "bytes": file.stat().st_size,
                 "estimate": estimate,
                 "notices": made.notices,
@@ -71,7 +63,7 @@ def adapt(
     show_notices(made.notices)
     say(
         f"Adapted to {language_name(code)} ({code}): {len(rows)} examples, {len(made.adaptation.labels)} "
-        f"labels, {seconds:.2f} s, {file.stat().st_size / 1024:.0f} KB in {file}."
+        f"labels, {made.seconds:.2f} s, {file.stat().st_size / 1024:.0f} KB in {file}."
     )
     if estimate is not None:
         say(f"Estimated by cross-validation on the examples: {adapting.Estimate(**estimate)}.")

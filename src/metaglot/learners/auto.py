@@ -80,7 +80,6 @@ class Auto:
     """
 
     needs = frozenset({"label-scores"})
-    uses_prior = True
 
     def __init__(self, penalty: float = 1.0, dense_scale: float = 0.7) -> None:
         if not (penalty > 0 and dense_scale > 0):

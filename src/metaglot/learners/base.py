@@ -30,14 +30,10 @@ class Learner(Protocol):
 
     Attributes:
         needs: what the model's `outputs` must be for this learner to work.
-        uses_prior: whether it needs `Batch.prior`.
     """
 
     @property
     def needs(self) -> frozenset[str]: ...  # noqa: D102 - above
-
-    @property
-    def uses_prior(self) -> bool: ...  # noqa: D102
 
     def init(self, model: TaskModel, generator: Generator) -> Params:
         """Return the meta-parameters to start from."""

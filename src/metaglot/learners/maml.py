@@ -42,7 +42,6 @@ class MAML:
     """
 
     needs = frozenset({"label-scores"})
-    uses_prior = False
 
     predict = by_head
     prepare = as_it_is

@@ -29,7 +29,6 @@ class ProtoNet:
     """Nearest class mean in a projection of the features that is meta-learned (ProtoNet)."""
 
     needs = frozenset({"label-scores"})
-    uses_prior = False
 
     predict = by_head
     prepare = as_it_is

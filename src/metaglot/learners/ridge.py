@@ -27,7 +27,6 @@ class Ridge:
     """Closed-form ridge head, its penalty, block scales and sharpness meta-learned (R2D2)."""
 
     needs = frozenset({"label-scores"})
-    uses_prior = False
 
     predict = by_head
     prepare = as_it_is
