@@ -42,7 +42,7 @@ class MeanAndPrior:
             block: meta[f"log_weight.{block}"].exp() * (share.T @ support.inputs[block])
             for block in model.blocks
         }
-        return model.head(weights, prior_scale=meta["log_weight.prior"].exp())
+        return model.linear_head(weights, prior_scale=meta["log_weight.prior"].exp())
 
     def predict(self, model: TaskModel, meta: Params, adapted: Params, batch: Batch) -> Tensor:
         """Return logits `[n, C]`."""

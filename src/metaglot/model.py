@@ -12,7 +12,7 @@ from metaglot.encoders import Encoder
 from metaglot.kinds import KINDS
 from metaglot.prior import Prior, SourceLanguage, fit_prior, take_labels
 from metaglot.space import Rows, Task, TaskSpace, generator
-from metaglot.types import Batch, Example, TaskModel
+from metaglot.types import Batch, Example, FeatureModel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,9 +51,11 @@ class Model:
     prior: Prior
 
     @property
-    def task_model(self) -> TaskModel:
+    def task_model(self) -> FeatureModel:
         """The pure functions of parameters that learners adapt."""
-        kind: TaskModel = KINDS[self.kind_name](self.encoder.blocks, len(self.labels), self.encoder.lexical)
+        kind: FeatureModel = KINDS[self.kind_name](
+            self.encoder.blocks, len(self.labels), self.encoder.lexical
+        )
         return kind
 
     def features(self, texts: Sequence[str], description: str = "encoding") -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ Shapes in docstrings use these letters and no others:
     n  examples in a batch            C  labels of a task
     d  width of a feature block       B  feature blocks
     T  tokens of a text               k  examples per label in a support set (shots)
+    m  tasks of a meta-batch
 """
 
 from __future__ import annotations
@@ -123,12 +124,16 @@ class Batch:
             the sources do not have.
         prior: scores `[n, C]` of a head that never saw this language (cross-fitted where the
             language is a source), or None where there is none.
+        group: which of the model's groups (language families) the task is of; −1 for none of them.
+
+    Tasks without labels (regression) have targets of any shape `[n, …]` and no classes `[0]`.
     """
 
     inputs: Mapping[str, Tensor]
     targets: Tensor
     classes: Tensor
     prior: Tensor | None = None
+    group: int = -1
     _grams: dict[str, Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __len__(self) -> int:
@@ -147,26 +152,82 @@ class Batch:
             targets=self.targets[rows],
             classes=self.classes,
             prior=None if self.prior is None else self.prior[rows],
+            group=self.group,
         )
 
 
 @dataclass(frozen=True)
 class Episode:
-    """A support set to adapt on and a query set to be judged on, drawn from one task."""
+    """A support set to adapt on and a query set to be judged on, drawn from one task.
+
+    `weight` is how much the task counts beside the others of a meta-batch.
+    """
 
     support: Batch
     query: Batch
     task: str = ""
+    weight: float = 1.0
 
 
 class TaskModel(Protocol):
     """A model as pure functions of named parameters: what a learner adapts.
 
     Attributes:
+        outputs: what the model is to a learner, which says what it can use: `"label-scores"` for a
+            linear head over features (then it is a `FeatureModel` too), `"any"` for an arbitrary
+            function with a loss.
+        n_labels: rows of the model's label list; 0 where tasks have no labels in common.
+        groups: names of the groups of tasks, such as language families.
+        head: the names of the parameters of the last layer, as in `init`.
+        fixed_start: the names of parameters that start as `init` has them in every task, since what
+            they mean is not the same in two tasks (weights of character n-grams).
+    """
+
+    @property
+    def outputs(self) -> str: ...  # noqa: D102 - above
+
+    @property
+    def n_labels(self) -> int: ...  # noqa: D102
+
+    @property
+    def groups(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def head(self) -> frozenset[str]: ...  # noqa: D102
+
+    @property
+    def fixed_start(self) -> frozenset[str]: ...  # noqa: D102
+
+    def init(self, n_labels: int) -> Params:
+        """Return the trainable parameters for `n_labels` labels, in order from input to output.
+
+        A linear head over features starts as what the prior predicts, or chance.
+        """
+        ...
+
+    def rows(self, params: Params, classes: Tensor) -> Params:
+        """Return the parameters of the labels `classes` `[C]`; those of a new label (−1) are zero.
+
+        Parameters that do not belong to labels are returned as they are.
+        """
+        ...
+
+    def forward(self, params: Params, batch: Batch) -> Tensor:
+        """Return the outputs for a batch: logits `[n, C]`, or whatever the loss takes."""
+        ...
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss, a scalar, of outputs for targets."""
+        ...
+
+
+class FeatureModel(TaskModel, Protocol):
+    """A body that makes blocks of features, and a linear head over them.
+
+    Attributes:
         blocks: block name → its width d.
         lexical: the blocks that mean nothing across languages (character n-grams).
-        outputs: what `forward` returns, e.g. `"label-scores"`; a learner says which it can use.
-        n_labels: rows of the model's label list.
+        body: the names of the body's parameters, as in `init`; none where features are frozen.
     """
 
     @property
@@ -176,36 +237,25 @@ class TaskModel(Protocol):
     def lexical(self) -> frozenset[str]: ...  # noqa: D102
 
     @property
-    def outputs(self) -> str: ...  # noqa: D102
+    def body(self) -> frozenset[str]: ...  # noqa: D102
 
-    @property
-    def n_labels(self) -> int: ...  # noqa: D102
-
-    def init(self, n_labels: int) -> Params:
-        """Return parameters for `n_labels` labels that predict what the prior does, or chance."""
+    def embed(self, params: Params, batch: Batch) -> Batch:
+        """Return the batch with the body's features `[n, d]` of every block as its inputs."""
         ...
 
-    def head(
+    def linear_head(
         self, weights: Mapping[str, Tensor], bias: Tensor | None = None, prior_scale: Tensor | float = 0.0
     ) -> Params:
-        """Return parameters made of block weights `[C, d]`, a bias `[C]` and a trust in the prior.
+        """Return the head's parameters: block weights `[C, d]`, a bias `[C]` and a trust in the prior.
 
         A block that is not named gets no weight.
         """
         ...
 
+    def apply_head(self, params: Params, features: Batch) -> Tensor:
+        """Return logits `[n, C]` of the head for what `embed` returned."""
+        ...
+
     def head_names(self, blocks: Iterable[str]) -> list[str]:
         """Return the names of the parameters that weigh these blocks."""
-        ...
-
-    def rows(self, params: Params, classes: Tensor) -> Params:
-        """Return the parameters of the labels `classes` `[C]`; those of a new label (−1) are zero."""
-        ...
-
-    def forward(self, params: Params, batch: Batch) -> Tensor:
-        """Return logits `[n, C]`."""
-        ...
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss, a scalar, of logits `[n, C]` for targets `[n]`."""
         ...

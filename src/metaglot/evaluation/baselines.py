@@ -78,7 +78,7 @@ def majority(sources: Sources) -> Baseline:
     def fit(model: Model, support: Batch) -> Params:
         names = [model.labels[row] if row >= 0 else "" for row in support.classes.tolist()]
         bias = torch.tensor([float(count.get(name, 0)) for name in names]).add(1).log()
-        return model.task_model.head(_nothing(model, len(names)), bias)
+        return model.task_model.linear_head(_nothing(model, len(names)), bias)
 
     return Baseline(fit, zero_shots=True)
 
@@ -137,7 +137,7 @@ def joint(sources: Sources) -> Baseline:
         sharpness, alpha = _best(support, kernel, targets, mean, penalties, 1.0 / _DEFAULT_WEIGHT)
         total = sharpness * (weights.T + alpha.T @ mapped)
         parts = torch.split(total, list(blocks.values()), dim=1)
-        return model.task_model.head(dict(zip(blocks, parts, strict=True)))
+        return model.task_model.linear_head(dict(zip(blocks, parts, strict=True)))
 
     return Baseline(fit, extra=extra)
 
@@ -172,7 +172,7 @@ def default_baselines(model: Model) -> tuple[str, ...]:
 
 def zero_shot_head(model: Model, n_labels: int) -> Params:
     """Return a head that predicts what the prior does, calibrated on the sources."""
-    return model.task_model.head(_nothing(model, n_labels), prior_scale=model.prior.sharpness)
+    return model.task_model.linear_head(_nothing(model, n_labels), prior_scale=model.prior.sharpness)
 
 
 def _best(
@@ -200,7 +200,7 @@ def _probe(model: Model, support: Batch, blocks: Sequence[str]) -> Params:
     targets = one_hot(support.targets, len(support.classes))
     kernel = kernel_of(support, scales)
     sharpness, alpha = _best(support, kernel, targets, None, _PENALTIES, _DEFAULT_PENALTY)
-    return model.task_model.head(primal(support.inputs, scales, sharpness * alpha))
+    return model.task_model.linear_head(primal(support.inputs, scales, sharpness * alpha))
 
 
 def _check_any(names: Sequence[str], model: Model, sort: str, example: str) -> None:

@@ -37,19 +37,28 @@ class Classification:
     outputs = "label-scores"
     metrics = ("accuracy", "macro_f1")
 
+    body: frozenset[str] = frozenset()  # the features are frozen
+
     def __init__(
-        self, blocks: Mapping[str, int], n_labels: int, lexical: frozenset[str] = frozenset()
+        self,
+        blocks: Mapping[str, int],
+        n_labels: int,
+        lexical: frozenset[str] = frozenset(),
+        groups: tuple[str, ...] = (),
     ) -> None:
         self.blocks = dict(blocks)
         self.n_labels = n_labels
         self.lexical = lexical
+        self.groups = groups
+        self.head = frozenset([*self.head_names(blocks), BIAS, PRIOR_SCALE])
+        self.fixed_start = frozenset(self.head_names(lexical))
 
     def init(self, n_labels: int) -> Params:
         """Return a head of zeros for `n_labels` labels, with a prior scale of one."""
         head = {weight_of(block): torch.zeros(n_labels, width) for block, width in self.blocks.items()}
         return head | {BIAS: torch.zeros(n_labels), PRIOR_SCALE: torch.ones(())}
 
-    def head(
+    def linear_head(
         self, weights: Mapping[str, Tensor], bias: Tensor | None = None, prior_scale: Tensor | float = 0.0
     ) -> Params:
         """Return a head of block weights `[C, d]`, a bias `[C]` (zero by default) and a prior scale."""
@@ -75,6 +84,14 @@ class Classification:
                 rows = value[classes.clamp(min=0)]
                 taken[name] = rows * known.reshape(-1, *[1] * (rows.ndim - 1))
         return taken
+
+    def embed(self, params: Params, batch: Batch) -> Batch:
+        """Return the batch: its inputs are the features."""
+        return batch
+
+    def apply_head(self, params: Params, features: Batch) -> Tensor:
+        """Return logits `[n, C]`."""
+        return self.forward(params, features)
 
     def forward(self, params: Params, batch: Batch) -> Tensor:
         """Return logits `[n, C]`.

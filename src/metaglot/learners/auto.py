@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from metaglot.errors import SettingsError
-from metaglot.learners.base import check_support, shots_of
+from metaglot.learners.base import check_support, nothing_written, shots_of, weighted_mean
 from metaglot.learners.closed_form import dual, inverse_of, mean_log_likelihood, one_hot, primal
-from metaglot.types import Batch, Episode, Params, TaskModel
+from metaglot.types import Batch, Episode, FeatureModel, Params
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -64,11 +64,13 @@ class PreparedEpisode:
         scores: each expert's query scores `[E, n, C]`.
         gates: the inputs of each expert's weight `[E, 4]`.
         targets: query labels `[n]`.
+        weight: how much the task counts.
     """
 
     scores: Tensor
     gates: Tensor
     targets: Tensor
+    weight: float
 
 
 class Auto:
@@ -81,6 +83,8 @@ class Auto:
 
     needs = frozenset({"label-scores"})
 
+    write = nothing_written
+
     def __init__(self, penalty: float = 1.0, dense_scale: float = 0.7) -> None:
         if not (penalty > 0 and dense_scale > 0):
             raise SettingsError(
@@ -89,12 +93,12 @@ class Auto:
         self.penalty = penalty
         self.dense_scale = dense_scale
 
-    def experts(self, model: TaskModel) -> tuple[str, ...]:
+    def experts(self, model: FeatureModel) -> tuple[str, ...]:
         """Return the experts' names, in the order of the gate's rows."""
         single = tuple(model.blocks) if len(model.blocks) > 1 else ()
         return ("prior", *single, "all", "anchored")
 
-    def init(self, model: TaskModel, generator: Generator) -> Params:
+    def init(self, model: FeatureModel, generator: Generator) -> Params:
         """Return a gate `[E, 4]` that trusts the prior, its correction, and the rest in this order."""
         names = self.experts(model)
         gate = torch.zeros(len(names), 4)
@@ -105,7 +109,7 @@ class Auto:
         """Return the outer loop's rate for a meta-parameter."""
         return 0.1
 
-    def adapt(self, model: TaskModel, meta: Params, support: Batch) -> Params:
+    def adapt(self, model: FeatureModel, meta: Params, support: Batch) -> Params:
         """Return the mixture as one head."""
         experts = self._fit(model, support)
         weight = _weights(meta, _gates(experts, support))
@@ -115,11 +119,11 @@ class Auto:
             for name in heads[0]
         }
 
-    def predict(self, model: TaskModel, meta: Params, adapted: Params, batch: Batch) -> Tensor:
+    def predict(self, model: FeatureModel, meta: Params, adapted: Params, batch: Batch) -> Tensor:
         """Return logits `[n, C]`."""
         return model.forward(adapted, batch)
 
-    def prepare(self, model: TaskModel, episode: Episode) -> PreparedEpisode:
+    def prepare(self, model: FeatureModel, episode: Episode) -> PreparedEpisode:
         """Return the experts' query scores and the gate's inputs: all but the gate itself."""
         with torch.no_grad():
             experts = self._fit(model, episode.support)
@@ -127,18 +131,18 @@ class Auto:
                 model.forward(_head(model, e, len(episode.support.classes)), episode.query) for e in experts
             ]
             return PreparedEpisode(
-                torch.stack(scores), _gates(experts, episode.support), episode.query.targets
+                torch.stack(scores), _gates(experts, episode.support), episode.query.targets, episode.weight
             )
 
-    def meta_loss(self, model: TaskModel, meta: Params, episodes: Sequence[PreparedEpisode]) -> Tensor:
+    def meta_loss(self, model: FeatureModel, meta: Params, episodes: Sequence[PreparedEpisode]) -> Tensor:
         """Return the mean query loss of the mixture over prepared episodes, a scalar."""
         losses = [
             model.loss(torch.einsum("e,enc->nc", _weights(meta, e.gates), e.scores), e.targets)
             for e in episodes
         ]
-        return torch.stack(losses).mean()
+        return weighted_mean(torch.stack(losses), [e.weight for e in episodes])
 
-    def _fit(self, model: TaskModel, support: Batch) -> list[_Expert]:
+    def _fit(self, model: FeatureModel, support: Batch) -> list[_Expert]:
         check_support(support)
         n_labels = len(support.classes)
         targets = one_hot(support.targets, n_labels)
@@ -176,9 +180,9 @@ def _label_mean(scores: Tensor, targets: Tensor) -> Tensor:
     return means[count > 0].mean(0)
 
 
-def _head(model: TaskModel, expert: _Expert, n_labels: int) -> Params:
+def _head(model: FeatureModel, expert: _Expert, n_labels: int) -> Params:
     weights = expert.weights or {b: torch.zeros(n_labels, width) for b, width in model.blocks.items()}
-    return model.head(weights, expert.bias, expert.prior_scale)
+    return model.linear_head(weights, expert.bias, expert.prior_scale)
 
 
 def _gates(experts: Sequence[_Expert], support: Batch) -> Tensor:

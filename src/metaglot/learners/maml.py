@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from metaglot.errors import SettingsError
-from metaglot.learners.base import as_it_is, by_head, check_support, mean_query_loss
+from metaglot.learners.base import as_it_is, by_head, check_support, mean_query_loss, nothing_written
 from metaglot.types import Batch, Params, TaskModel
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class MAML:
     predict = by_head
     prepare = as_it_is
     meta_loss = mean_query_loss
+    write = nothing_written
 
     def __init__(
         self, steps: int = 5, rate: float = 8.0, *, first_order: bool = False, learn_rates: bool = True
@@ -60,7 +61,7 @@ class MAML:
     def init(self, model: TaskModel, generator: Generator) -> Params:
         """Return the model's own start and the rates in logarithms."""
         start = model.init(model.n_labels)
-        learned = set(start) - set(model.head_names(model.lexical))
+        learned = set(start) - model.fixed_start
         meta = {_START + name: value for name, value in start.items() if name in learned}
         if self.learn_rates:
             meta |= {_RATE + name: torch.tensor(math.log(self.rate)) for name in start}

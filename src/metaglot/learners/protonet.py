@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from metaglot.learners.base import as_it_is, by_head, check_support, mean_query_loss
-from metaglot.types import Batch, Params, TaskModel
+from metaglot.learners.base import as_it_is, by_head, check_support, mean_query_loss, nothing_written
+from metaglot.types import Batch, FeatureModel, Params
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -33,8 +33,9 @@ class ProtoNet:
     predict = by_head
     prepare = as_it_is
     meta_loss = mean_query_loss
+    write = nothing_written
 
-    def init(self, model: TaskModel, generator: Generator) -> Params:
+    def init(self, model: FeatureModel, generator: Generator) -> Params:
         """Return identity projections and a sharpness of 8 per block."""
         meta = {f"log_sharpness.{block}": torch.tensor(math.log(8.0)) for block in model.blocks}
         for block, width in model.blocks.items():
@@ -46,7 +47,7 @@ class ProtoNet:
         """Return the outer loop's rate for a meta-parameter."""
         return 0.002 if name.startswith("projection") else 0.03
 
-    def adapt(self, model: TaskModel, meta: Params, support: Batch) -> Params:
+    def adapt(self, model: FeatureModel, meta: Params, support: Batch) -> Params:
         """Return the prototypes of the support set, as a linear head.
 
         Raises:
@@ -66,4 +67,4 @@ class ProtoNet:
             weights[block] = 2 * sharpness * (centres if projection is None else centres @ projection)
             bias = bias - sharpness * centres.square().sum(-1)
         # A label without examples has no prototype: it can never be the nearest.
-        return model.head(weights, torch.where(present, bias, bias.new_tensor(-1e4)))
+        return model.linear_head(weights, torch.where(present, bias, bias.new_tensor(-1e4)))

@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from metaglot.learners.base import as_it_is, by_head, check_support, mean_query_loss, shots_of
+from metaglot.learners.base import (
+    as_it_is,
+    by_head,
+    check_support,
+    mean_query_loss,
+    nothing_written,
+    shots_of,
+)
 from metaglot.learners.closed_form import one_hot, ridge
-from metaglot.types import Batch, Params, TaskModel
+from metaglot.types import Batch, FeatureModel, Params
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -31,8 +38,9 @@ class Ridge:
     predict = by_head
     prepare = as_it_is
     meta_loss = mean_query_loss
+    write = nothing_written
 
-    def init(self, model: TaskModel, generator: Generator) -> Params:
+    def init(self, model: FeatureModel, generator: Generator) -> Params:
         """Return λ = 1, equal scales and a sharpness of 8, in logarithms."""
         meta = {f"log_scale.{block}": torch.zeros(()) for block in model.blocks}
         return meta | {"log_penalty": torch.zeros(()), "log_sharpness": torch.tensor([math.log(8.0), 0.0])}
@@ -41,14 +49,14 @@ class Ridge:
         """Return the outer loop's rate for a meta-parameter."""
         return 0.03
 
-    def adapt(self, model: TaskModel, meta: Params, support: Batch) -> Params:
+    def adapt(self, model: FeatureModel, meta: Params, support: Batch) -> Params:
         """Return the ridge head of the support set."""
         check_support(support)
         scales = {block: meta[f"log_scale.{block}"].exp() for block in model.blocks}
         targets = one_hot(support.targets, len(support.classes))
         weights = ridge(support, targets, scales, meta["log_penalty"].exp())
         sharpness = sharpness_at(meta["log_sharpness"], shots_of(support))
-        return model.head({block: sharpness * weight for block, weight in weights.items()})
+        return model.linear_head({block: sharpness * weight for block, weight in weights.items()})
 
 
 def sharpness_at(curve: Tensor, shots: float) -> Tensor:
