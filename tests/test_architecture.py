@@ -13,7 +13,7 @@ import metaglot
 ROOT = Path(metaglot.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 ROOMS = [
-    "types errors registry storage progress languages config",
+    "types errors registry storage progress languages families config linear_head",
     "data knowledge",
     "space",
     "encoders kinds learners",

@@ -77,7 +77,7 @@ def episode():
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
 def test_the_meta_gradient_of_a_quadratic_is_the_closed_form(steps, theta, episode):
-    found = meta_gradient(MAML(steps, RATE, learn_rates=False), {"start.theta": theta}, episode)
+    found = meta_gradient(MAML(steps, RATE, learn_rates="none"), {"start.theta": theta}, episode)
     step = torch.eye(D) - RATE * episode.support.inputs["A"]
     outer = gradient(episode.query, after(episode.support, theta, steps))
     expected = torch.linalg.matrix_power(step, steps) @ outer
@@ -86,10 +86,10 @@ def test_the_meta_gradient_of_a_quadratic_is_the_closed_form(steps, theta, episo
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
 def test_the_first_order_gradient_is_the_outer_one_at_the_end(steps, theta, episode):
-    found = meta_gradient(fomaml(steps, RATE, learn_rates=False), {"start.theta": theta}, episode)
+    found = meta_gradient(fomaml(steps, RATE, learn_rates="none"), {"start.theta": theta}, episode)
     expected = gradient(episode.query, after(episode.support, theta, steps))
     assert torch.allclose(found["start.theta"], expected, rtol=0, atol=1e-10)
-    exact = meta_gradient(MAML(steps, RATE, learn_rates=False), {"start.theta": theta}, episode)
+    exact = meta_gradient(MAML(steps, RATE, learn_rates="none"), {"start.theta": theta}, episode)
     assert not torch.allclose(found["start.theta"], exact["start.theta"], atol=1e-3)
 
 
@@ -123,7 +123,7 @@ def test_without_curvature_first_order_is_exact(steps, theta):
 @pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize("first_order", [True, False])
 def test_adapting_makes_the_steps(grad, first_order, theta, episode):
-    learner = MAML(3, RATE, first_order=first_order, learn_rates=False)
+    learner = MAML(3, RATE, first_order=first_order, learn_rates="none")
     with torch.set_grad_enabled(grad):
         adapted = learner.adapt(Quadratic(), {"start.theta": theta}, episode.support)
     assert torch.allclose(adapted["theta"], after(episode.support, theta, 3), rtol=0, atol=1e-12)
@@ -132,7 +132,7 @@ def test_adapting_makes_the_steps(grad, first_order, theta, episode):
 
 def test_the_gradients_of_several_episodes_are_averaged(theta):
     episodes = [Episode(quadratic_batch(s), quadratic_batch(s + 10)) for s in range(3)]
-    learner = MAML(2, RATE, learn_rates=False)
+    learner = MAML(2, RATE, learn_rates="none")
     together = {"start.theta": theta.clone().requires_grad_()}
     learner.meta_loss(Quadratic(), together, episodes).backward()
     apart = [meta_gradient(learner, {"start.theta": theta}, e)["start.theta"] for e in episodes]
@@ -152,7 +152,7 @@ def test_lexical_blocks_start_at_zero_and_are_only_adapted(toy_model, toy_episod
 
 def test_one_step_from_the_start_is_softmax_regressions(toy_model, toy_episode):
     model, support = toy_model(), toy_episode((2, 2, 2), prior=False).support
-    learner = MAML(1, RATE, learn_rates=False)
+    learner = MAML(1, RATE, learn_rates="none")
     with torch.no_grad():
         adapted = learner.adapt(model, learner.init(model, torch.Generator()), support)
     residual = torch.nn.functional.one_hot(support.targets, 3) - 1 / 3

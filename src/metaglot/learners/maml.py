@@ -1,4 +1,4 @@
-"""MAML and first-order MAML on the head.
+"""MAML: gradient steps from a start that is meta-learned through the steps.
 
     θ₀ = start,    θ_{i+1} = θ_i − α ⊙ ∇_θ L(θ_i, S),    ω = (start, α)
 
@@ -10,25 +10,20 @@ curvature and saves about half of the time.
 The start of lexical blocks is zero and stays so: a character n-gram means nothing across languages,
 and a start that could learn them would learn the sources' sentences by heart. Where there is a
 prior, the head starts as a correction to it, and the prior's scale is adapted like any other
-parameter. The rates α are positive, one for every named parameter, and learned with the start (Li
-et al. 2017, "Meta-SGD", has one per element).
+parameter. Over a linear head on features the rates α are positive and one for every named parameter,
+learned with the start (`learn_rates`; Li et al. 2017, "Meta-SGD", has one per element).
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from metaglot.errors import SettingsError
-from metaglot.learners.base import as_it_is, by_head, check_support, mean_query_loss, nothing_written
-from metaglot.types import Batch, Params, TaskModel
+from metaglot.learners.base import as_it_is, nothing_written
+from metaglot.learners.gradient import RATE, InnerLoop, by_descent, by_parameters, query_losses
+from metaglot.types import Params, TaskModel
 
 if TYPE_CHECKING:
     from torch import Generator
-
-_START, _RATE = "start.", "log_rate."
 
 
 class MAML:
@@ -36,71 +31,65 @@ class MAML:
 
     Args:
         steps: inner gradient steps, at least 1.
-        rate: the inner rate to start from, in units of the loss's gradient.
+        rate: the inner rate to start from, in units of the loss's gradient. The default is for a
+            linear head on scaled features; a network wants 0.01 to 0.5.
+        adapt: what adapts, as in `metaglot.learners.selection`; the rest is shared.
         first_order: take inner gradients for constants (FOMAML).
-        learn_rates: learn one inner rate per named parameter; else all stay at `rate`.
+        learn_rates: learn inner rates, one per `"parameter"`, `"element"` or `"step"`, or `"none"`.
+        optimizer: the inner optimizer, `"sgd"` or `"adam"`.
+        optimizer_options: its options, such as `{"momentum": 0.9}`.
+        clip: the largest norm of an inner gradient.
+        rates: pattern of names → the multiple of the rate that these parameters have.
+        outer_rate: the outer loop's step size.
     """
 
-    needs = frozenset({"label-scores"})
+    needs = frozenset({"label-scores", "any"})
 
-    predict = by_head
+    adapt = by_descent
+    predict = by_parameters
     prepare = as_it_is
-    meta_loss = mean_query_loss
+    meta_loss = query_losses
     write = nothing_written
 
     def __init__(
-        self, steps: int = 5, rate: float = 8.0, *, first_order: bool = False, learn_rates: bool = True
+        self,
+        steps: int = 5,
+        rate: float = 8.0,
+        adapt: str = "all",
+        *,
+        first_order: bool = False,
+        learn_rates: str = "parameter",
+        optimizer: str = "sgd",
+        optimizer_options: dict[str, Any] | None = None,
+        clip: float | None = None,
+        rates: dict[str, float] | None = None,
+        outer_rate: float = 0.03,
     ) -> None:
-        if steps < 1 or not rate > 0:
-            raise SettingsError(f"expected steps ≥ 1 and rate > 0, found steps={steps} and rate={rate}.")
-        self.steps = steps
-        self.rate = rate
-        self.first_order = first_order
-        self.learn_rates = learn_rates
+        self.inner = InnerLoop(
+            steps,
+            rate,
+            adapt,
+            first_order,
+            learn_rates,
+            optimizer,
+            optimizer_options or {},
+            clip,
+            rates or {},
+        )
+        self._outer_rate = outer_rate
 
     def init(self, model: TaskModel, generator: Generator) -> Params:
-        """Return the model's own start and the rates in logarithms."""
-        start = model.init(model.n_labels)
-        learned = set(start) - model.fixed_start
-        meta = {_START + name: value for name, value in start.items() if name in learned}
-        if self.learn_rates:
-            meta |= {_RATE + name: torch.tensor(math.log(self.rate)) for name in start}
-        return meta
+        """Return the model's own start, and the learned rates in logarithms."""
+        return self.inner.init(model)
 
     def outer_rate(self, name: str) -> float:
         """Return the outer loop's rate for a meta-parameter."""
-        return 0.03
-
-    def adapt(self, model: TaskModel, meta: Params, support: Batch) -> Params:
-        """Return the start's rows for the support set's labels after `steps` gradient steps."""
-        check_support(support)
-        start = model.init(model.n_labels)
-        start |= {name.removeprefix(_START): v for name, v in meta.items() if name.startswith(_START)}
-        learning = torch.is_grad_enabled() and any(value.requires_grad for value in meta.values())
-        with torch.enable_grad():
-            params = model.rows(start, support.classes)
-            if not learning:
-                params = {name: value.detach() for name, value in params.items()}
-            params = {n: v if v.requires_grad else v.requires_grad_() for n, v in params.items()}
-            for _ in range(self.steps):
-                params = self._step(model, meta, params, support, learning)
-        return params if learning else {name: value.detach() for name, value in params.items()}
-
-    def _step(self, model: TaskModel, meta: Params, params: Params, support: Batch, learning: bool) -> Params:
-        loss = model.loss(model.forward(params, support), support.targets)
-        exact = learning and not self.first_order
-        names = list(params)
-        # `allow_unused`: the prior's scale has no part in the loss where there is no prior.
-        found = torch.autograd.grad(
-            loss, [params[n] for n in names], create_graph=exact, allow_unused=True, materialize_grads=True
-        )
-        moved = {}
-        for name, gradient in zip(names, found, strict=True):
-            rate = meta[_RATE + name].exp() if self.learn_rates else self.rate
-            moved[name] = params[name] - rate * gradient
-        return moved if learning else {n: v.detach().requires_grad_() for n, v in moved.items()}
+        return 0.03 if name.startswith(RATE) else self._outer_rate
 
 
-def fomaml(steps: int = 5, rate: float = 8.0, *, learn_rates: bool = True) -> MAML:
-    """Gradient steps from a meta-learned start, curvature left out (first-order MAML)."""
-    return MAML(steps, rate, first_order=True, learn_rates=learn_rates)
+def fomaml(steps: int = 5, rate: float = 8.0, adapt: str = "all", **options: Any) -> MAML:
+    """Gradient steps from a meta-learned start, curvature left out (first-order MAML).
+
+    The options are MAML's.
+    """
+    return MAML(steps, rate, adapt, first_order=True, **options)
