@@ -16,18 +16,13 @@ D, RATE = 3, 0.1
 class Quadratic:
     """L(θ) = ½ θᵀAθ − bᵀθ, where A `[d, d]` and b `[d]` are a batch's inputs."""
 
-    lexical = frozenset()
-    outputs = "label-scores"
+    outputs = "any"
     n_labels = 2
-
-    def __init__(self):
-        self.blocks = {"x": D}
+    groups = ()
+    head = fixed_start = frozenset()
 
     def init(self, n_labels):
         return {"theta": torch.zeros(D)}
-
-    def head_names(self, blocks):
-        return []
 
     def rows(self, params, classes):
         return dict(params)
