@@ -129,7 +129,9 @@ def adapt(
             f"not be predicted in {language_name(code)} ({some}). To keep them, pass --all-labels."
         )
     texts, targets = [e.text for e in examples], [e.label for e in examples]
-    support = artifact.model.batch(texts, labels, targets, description=f"encoding {language_name(code)}")
+    support = artifact.model.batch(
+        texts, labels, targets, language=code, description=f"encoding {language_name(code)}"
+    )
     start = time.perf_counter()
     head = adapted_head(artifact.model, artifact.learner, artifact.meta, support)
     seconds = time.perf_counter() - start
@@ -213,7 +215,7 @@ def predict(
     head = zero_shot_head(artifact.model, len(labels)) if adaptation is None else adaptation.head
     if not texts:
         return []
-    batch = artifact.model.batch(texts, labels)
+    batch = artifact.model.batch(texts, labels, language=code)
     with torch.no_grad():
         chances = artifact.model.task_model.forward(head, batch).softmax(-1)
     values, places = chances.topk(min(top, len(labels)), dim=-1)

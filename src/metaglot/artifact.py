@@ -36,6 +36,7 @@ from metaglot.learners.base import Learner, check_pair
 from metaglot.model import Model, Scaler
 from metaglot.model_card import model_card
 from metaglot.prior import Prior
+from metaglot.space import Groups
 from metaglot.storage import atomic_file, atomic_folder, explained, file_hash, text_hash, write_json
 from metaglot.types import Params
 
@@ -167,7 +168,15 @@ def load(folder: Path | str, *, cache: bool = True) -> Artifact:
     }
     weights = {n.removeprefix("prior."): t for n, t in tensors.items() if n.startswith("prior.")}
     prior = Prior(weights, float(manifest["prior"]["sharpness"]))
-    model = Model(encoder, manifest["kind"], tuple(manifest["labels"]), scalers, prior)
+    groups = manifest.get("groups", Groups().as_dict())  # artifacts before groups have none
+    model = Model(
+        encoder,
+        manifest["kind"],
+        tuple(manifest["labels"]),
+        scalers,
+        prior,
+        Groups(groups["by"], tuple(groups["names"])),
+    )
     learner = LEARNERS[recipe.learner](**recipe.learner_options)
     check_pair(recipe.learner, learner, model.kind_name, model.task_model.outputs)
     artifact = Artifact(model, learner, load_file(folder / "learner.safetensors"), recipe, manifest["facts"])
@@ -239,6 +248,7 @@ def _write(artifact: Artifact, folder: Path) -> None:
         "kind": model.kind_name,
         "encoder": {"name": model.encoder.name, "fingerprint": model.encoder.fingerprint},
         "labels": list(model.labels),
+        "groups": model.groups.as_dict(),
         "learner": artifact.recipe.learner,
         "seed": artifact.recipe.train.seed,
         "prior": {"sharpness": model.prior.sharpness},

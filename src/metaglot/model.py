@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from metaglot.encoders import Encoder
 from metaglot.kinds import KINDS
 from metaglot.prior import Prior, SourceLanguage, fit_prior, take_labels
-from metaglot.space import Rows, Task, TaskSpace, generator
+from metaglot.space import Groups, Rows, Task, TaskSpace, generator
 from metaglot.types import Batch, Example, FeatureModel
 
 if TYPE_CHECKING:
@@ -42,19 +42,20 @@ class Scaler:
 
 @dataclass(frozen=True)
 class Model:
-    """An encoder, a kind, and what both learned from the sources: labels, scales and the prior."""
+    """An encoder, a kind, and what both learned from the sources: labels, scales, prior and groups."""
 
     encoder: Encoder
     kind_name: str
     labels: tuple[str, ...]
     scalers: Mapping[str, Scaler]
     prior: Prior
+    groups: Groups = field(default_factory=Groups)
 
     @property
     def task_model(self) -> FeatureModel:
         """The pure functions of parameters that learners adapt."""
         kind: FeatureModel = KINDS[self.kind_name](
-            self.encoder.blocks, len(self.labels), self.encoder.lexical
+            self.encoder.blocks, len(self.labels), self.encoder.lexical, self.groups.names
         )
         return kind
 
@@ -73,9 +74,18 @@ class Model:
         inventory: Sequence[str],
         labels: Sequence[str] | None = None,
         *,
+        language: str | None = None,
         description: str = "encoding",
     ) -> Batch:
-        """Return a batch of texts, over the labels of `inventory`; zero targets where `labels` is None."""
+        """Return a batch of texts of one language.
+
+        Args:
+            texts: what to encode.
+            inventory: the labels to choose from.
+            labels: the texts' own; zero targets where None.
+            language: the code, which tells the group; no group where None.
+            description: what the progress bar says.
+        """
         inputs, classes = self.features(texts, description), self.classes(inventory)
         place = {label: number for number, label in enumerate(inventory)}
         targets = [0] * len(texts) if labels is None else [place[label] for label in labels]
@@ -84,6 +94,7 @@ class Model:
             targets=torch.tensor(targets, dtype=torch.int64),
             classes=classes,
             prior=self.prior.scores(inputs, classes),
+            group=-1 if language is None else self.groups.number(language),
         )
 
 
@@ -113,6 +124,7 @@ class Table:
             targets=torch.tensor([place[self.examples[i].label] for i in index.tolist()]),
             classes=classes,
             prior=take_labels(self.prior[index], classes),
+            group=model.groups.number(self.task.language),
         )
 
 
@@ -124,11 +136,20 @@ class Sources:
     tables: tuple[Table, ...]
 
 
-def fit_sources(space: TaskSpace, encoder: Encoder) -> Sources:
-    """Encode the sources and fit what every learner and baseline shares: scales and prior.
+def fit_sources(space: TaskSpace, encoder: Encoder, groups: str | Mapping[str, str] = "branch") -> Sources:
+    """Encode the sources and fit what every learner and baseline shares: scales, prior and groups.
 
     The prior is fitted on the blocks that mean something across languages (all, where none does).
+
+    Args:
+        space: the task space.
+        encoder: texts → features.
+        groups: what languages are grouped by, see `metaglot.space.Groups.of`.
+
+    Raises:
+        MetaglotError: `groups` makes no sense, or a text cannot be encoded.
     """
+    grouped = Groups.of([task.language for task in space.sources], groups)
     texts = [e.text for task in space.sources for e in task.pool]
     raw = encoder.encode(texts, description="encoding the source languages")
     lexical = encoder.lexical
@@ -155,7 +176,7 @@ def fit_sources(space: TaskSpace, encoder: Encoder) -> Sources:
         )
         start = end
     prior, scores = fit_prior(languages, shared, len(space.labels), parallel=space.corpus.parallel)
-    model = Model(encoder, space.corpus.kind, space.labels, scalers, prior)
+    model = Model(encoder, space.corpus.kind, space.labels, scalers, prior, grouped)
     tables, start = [], 0
     for task, score in zip(space.sources, scores, strict=True):
         end = start + len(task.pool)

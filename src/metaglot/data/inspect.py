@@ -11,6 +11,7 @@ import numpy as np
 from metaglot.data.advice import similar_labels, warnings
 from metaglot.data.inspection import LONG, Inspection, LanguageReport, Strange, render
 from metaglot.data.scripts import script_of, script_shares
+from metaglot.families import branch
 from metaglot.languages import language_name
 from metaglot.types import SPLITS, Corpus, Example
 
@@ -88,6 +89,7 @@ def _language(code: str, examples: Sequence[Example], labels: Mapping[str, int])
     return LanguageReport(
         code=code,
         name=language_name(code),
+        branch=branch(code),
         splits={split: splits[split] for split in SPLITS if splits[split]},
         labels={label: dict(own[label]) for label in sorted(own)},
         missing_labels=tuple(sorted(labels.keys() - own.keys())),

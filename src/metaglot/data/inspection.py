@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -35,6 +36,7 @@ class LanguageReport:
     Attributes:
         code: its code.
         name: its English name.
+        branch: the branch of languages that it is of, or None where none is known.
         splits: split → number of examples.
         labels: label → split → number of examples.
         missing_labels: labels that other languages have.
@@ -53,6 +55,7 @@ class LanguageReport:
 
     code: str
     name: str
+    branch: str | None
     splits: dict[str, int]
     labels: dict[str, dict[str, int]]
     missing_labels: tuple[str, ...]
@@ -123,7 +126,12 @@ def render(inspection: Inspection) -> RenderableType:
         "parallel" if inspection.parallel else "not parallel",
         f" ({inspection.shared_ids:,} ids are shared by languages)" if inspection.parallel else "",
     )
-    parts: list[RenderableType] = [head, _language_table(inspection), _label_table(inspection)]
+    parts: list[RenderableType] = [
+        head,
+        _language_table(inspection),
+        Text(f"Branches: {_branches(inspection)}."),
+        _label_table(inspection),
+    ]
     parts += _bullets("Notices", "cyan", inspection.notices)
     parts += _bullets("Warnings", "yellow", inspection.warnings)
     return Group(*parts)
@@ -159,6 +167,12 @@ def _language_table(inspection: Inspection) -> Table:
     )
     table.caption_justify = "left"
     return table
+
+
+def _branches(inspection: Inspection) -> str:
+    """How many languages are of each branch: which have kin to learn from, once they are held out."""
+    count = Counter(report.branch or "unknown" for report in inspection.languages.values())
+    return ", ".join(f"{name} {number}" for name, number in count.most_common())
 
 
 def _label_table(inspection: Inspection) -> Table:

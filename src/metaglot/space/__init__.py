@@ -1,6 +1,17 @@
-"""Tasks and the episodes drawn from them."""
+"""Tasks, the groups that they are of, and the episodes drawn from them."""
 
 from metaglot.space.episodes import Draw, Rows, draw_episode, draw_support, generator
+from metaglot.space.groups import Groups
 from metaglot.space.task import Task, TaskSpace, find_language
 
-__all__ = ["Draw", "Rows", "Task", "TaskSpace", "draw_episode", "draw_support", "find_language", "generator"]
+__all__ = [
+    "Draw",
+    "Groups",
+    "Rows",
+    "Task",
+    "TaskSpace",
+    "draw_episode",
+    "draw_support",
+    "find_language",
+    "generator",
+]
