@@ -7,7 +7,6 @@ from rich.console import Console
 
 from metaglot import demo, load, predict
 from metaglot.config import Recipe
-from metaglot.learners import LEARNERS
 
 SOURCES = ("deu", "eng", "nld", "swe")
 HELD_OUT = ("fra", "spa")
@@ -38,7 +37,7 @@ def test_the_demo_does_the_whole_job(small, own_cache, tmp_path):
     assert "Voice commands in 6 languages" in text
     assert "French, Spanish" in text
     first = {line.strip(" │").partition(" ")[0] for line in text.splitlines()}
-    assert {*LEARNERS, "zero-shot", "majority", "joint", "target-only"} <= first
+    assert {*demo.SHOWN, "zero-shot", "majority", "joint", "target-only"} <= first
     assert "paired 95% interval" in text
     assert "Adapted to Spanish (spa): " in text
     assert "Estimated from these examples alone: " in text
@@ -47,7 +46,7 @@ def test_the_demo_does_the_whole_job(small, own_cache, tmp_path):
 
     found = json.loads((folder / "results.json").read_text("utf-8"))
     assert (found["held_out"], found["recipe"]["encoder"]) == (list(HELD_OUT), "ngrams:256")
-    assert {r["method"] for r in found["records"] if r["learned"]} == set(LEARNERS)
+    assert {r["method"] for r in found["records"] if r["learned"]} == set(demo.SHOWN)
     assert {(r["shots"], r["draw"]) for r in found["records"]} == {(0, 0), (2, 0), (2, 1)}
     assert (folder / "results.png").read_bytes().startswith(b"\x89PNG")
     loaded = load(folder / "assistant")
