@@ -5,43 +5,14 @@ import math
 import pytest
 import torch
 
-from metaglot.learners.maml import MAML, fomaml
-from metaglot.types import Batch, Episode
+from metaglot.learners.fomaml import fomaml
+from metaglot.learners.maml import MAML
+from metaglot.types import Episode
+from small_tasks import D, Quadratic, quadratic_batch
 
 pytestmark = pytest.mark.usefixtures("double")
 
-D, RATE = 3, 0.1
-
-
-class Quadratic:
-    """L(θ) = ½ θᵀAθ − bᵀθ, where A `[d, d]` and b `[d]` are a batch's inputs."""
-
-    outputs = "any"
-    n_labels = 2
-    groups = ()
-    head = fixed_start = frozenset()
-
-    def init(self, n_labels):
-        return {"theta": torch.zeros(D)}
-
-    def rows(self, params, classes):
-        return dict(params)
-
-    def forward(self, params, batch):
-        theta = params["theta"]
-        return 0.5 * theta @ batch.inputs["A"] @ theta - batch.inputs["b"] @ theta
-
-    def loss(self, outputs, targets):
-        return outputs
-
-
-def quadratic_batch(seed, curved=True):
-    chance = torch.Generator().manual_seed(seed)
-    M = torch.randn(D, D, generator=chance, dtype=torch.float64)
-    b = torch.randn(D, generator=chance, dtype=torch.float64)
-    return Batch(
-        {"A": M @ M.T if curved else torch.zeros(D, D), "b": b}, torch.tensor([0, 1]), torch.arange(2)
-    )
+RATE = 0.1
 
 
 def gradient(batch, theta):
@@ -70,7 +41,7 @@ def episode():
     return Episode(quadratic_batch(1), quadratic_batch(2))
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("steps", range(1, 11))
 def test_the_meta_gradient_of_a_quadratic_is_the_closed_form(steps, theta, episode):
     found = meta_gradient(MAML(steps, RATE, learn_rates="none"), {"start.theta": theta}, episode)
     step = torch.eye(D) - RATE * episode.support.inputs["A"]

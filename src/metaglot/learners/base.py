@@ -79,23 +79,44 @@ class Learner(Protocol):
         ...
 
 
+IGNORED = -100
+"""The target that cross-entropy leaves out unless told otherwise."""
+
+
 def check_support(support: Batch) -> None:
-    """Raise a `DataError` unless a support set has two labels and targets in their range.
+    """Raise a `DataError` unless a support set is sound and has two labels.
 
     A support set whose targets are no labels (floating point, or without `classes`) needs an example.
     """
-    n_labels = len(support.classes)
     if len(support) == 0:
         raise DataError("expected a support set, found no example.")
-    if n_labels == 0 or support.targets.is_floating_point():
+    check_batch(support)
+    if len(support.classes) == 0 or support.targets.is_floating_point():
         return
-    low, high = int(support.targets.min()), int(support.targets.max())
-    if low < 0 or high >= n_labels:
-        raise DataError(f"expected label numbers from 0 to {n_labels - 1}, found {low} to {high}.")
-    if low == high:
+    labels = support.targets[support.targets != IGNORED]
+    if bool((labels == labels[:1]).all()):
         raise DataError(
             "expected examples of at least two labels, found one label only.",
             hint="Add examples of the other labels: from one alone there is nothing to tell apart.",
+        )
+
+
+def check_batch(batch: Batch) -> None:
+    """Raise a `DataError` unless inputs have a row for each target and labels are in their range."""
+    for name, block in batch.inputs.items():
+        if block.ndim == 0 or len(block) != len(batch):
+            raise DataError(
+                f"expected one row of the input {name!r} for each of {len(batch)} targets, "
+                f"found the shape {tuple(block.shape)}."
+            )
+    n_labels = len(batch.classes)
+    if n_labels == 0 or batch.targets.is_floating_point() or len(batch) == 0:
+        return
+    labels = batch.targets[batch.targets != IGNORED]
+    if bool(((labels < 0) | (labels >= n_labels)).any()):
+        raise DataError(
+            f"expected label numbers from 0 to {n_labels - 1}, "
+            f"found {int(labels.min())} to {int(labels.max())}."
         )
 
 
@@ -137,6 +158,7 @@ def mean_query_loss(learner: Learner, model: TaskModel, meta: Params, episodes: 
     """Return the weighted mean over episodes of the query loss after adapting, a scalar."""
     losses = []
     for episode in episodes:
+        check_batch(episode.query)
         adapted = learner.adapt(model, meta, episode.support)
         logits = learner.predict(model, meta, adapted, episode.query)
         losses.append(model.loss(logits, episode.query.targets))

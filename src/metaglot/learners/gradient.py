@@ -1,243 +1,171 @@
-"""What the learners that adapt by gradient descent have in common: the inner loop's settings.
+"""What the learners that adapt by gradient descent share: functions to be named in their class bodies.
 
-    ω = (start, log rates),    θ_{i+1} = θ_i − α ⊙ ∇_θ L(θ_i; shared),    θ_0 = the chosen part of start
+A learner has an inner loop (`metaglot.learners.inner_loop`), says where its tasks begin (`begin`) and how
+they are solved (`solve`), and takes the rest from here:
 
-The start of parameters whose meaning differs from task to task (`fixed_start`) is not learned. Where
-parameters belong to labels (a head's rows), a task has the rows of its own labels, and a label that
-the sources do not have starts at zero.
+    adapt      solve(begin(meta, S), S)                       on one task
+    meta_loss  Σₑ wₑ L(solve(begin(meta, Sₑ), Sₑ), Qₑ) / Σₑ wₑ    on all episodes of one shape at once
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import torch
 
-from metaglot.errors import SettingsError, TrainingError
-from metaglot.learners.base import check_support, start_of, started, weighted_mean
-from metaglot.learners.inner import InnerOptimizer, descend, inner_optimizer
-from metaglot.learners.selection import select
-from metaglot.learners.stacking import Stack, alike, losses, spread, stack_params
+from metaglot.learners.base import check_batch, check_support, weighted_mean
+from metaglot.learners.inner_loop import RATE, InnerLoop, check_finite, names_of, whole_start
+from metaglot.learners.stacking import Stack, alike, losses
 from metaglot.types import Batch, Episode, Params, TaskModel
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-RATE = "log_rate."
-"""What the names of learned inner rates, in logarithms, begin with."""
-LEARNED_RATES = ("none", "parameter", "element", "step")
-
-
-@dataclass(frozen=True)
-class InnerLoop:
-    """How a task's parameters descend.
-
-    Args:
-        steps: inner gradient steps K, at least 1.
-        rate: the inner rate α to start from, in units of the loss's gradient.
-        adapt: what adapts (`metaglot.learners.selection`); the rest is shared by all tasks.
-        first_order: take inner gradients for constants.
-        learn_rates: `"none"`: α stays; `"parameter"`: one rate for every named parameter is learned;
-            `"element"`: one for each of its elements; `"step"`: one per parameter and step.
-        optimizer: `"sgd"` or `"adam"`.
-        optimizer_options: its options, such as `{"momentum": 0.9}` or `{"weight_decay": 0.01}`.
-        clip: the largest norm of a task's gradient; None does not clip.
-        rates: pattern of names → the fixed multiple of α that these parameters have.
-
-    Raises:
-        SettingsError: a setting is out of its range.
-    """
-
-    steps: int = 5
-    rate: float = 0.1
-    adapt: str = "all"
-    first_order: bool = False
-    learn_rates: str = "none"
-    optimizer: str = "sgd"
-    optimizer_options: dict[str, Any] = field(default_factory=dict)
-    clip: float | None = None
-    rates: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or not self.rate > 0:
-            raise SettingsError(
-                f"expected steps ≥ 1 and rate > 0, found steps={self.steps} and rate={self.rate}."
-            )
-        if self.learn_rates not in LEARNED_RATES:
-            raise SettingsError(
-                f"expected learn_rates to be one of {', '.join(LEARNED_RATES)}, found {self.learn_rates!r}."
-            )
-        if self.clip is not None and not self.clip > 0:
-            raise SettingsError(f"expected clip > 0, found {self.clip}.")
-        if any(not multiple >= 0 for multiple in self.rates.values()):
-            raise SettingsError(f"expected multiples ≥ 0 of the inner rate, found {self.rates}.")
-        self.make_optimizer()
-
-    def make_optimizer(self) -> InnerOptimizer:
-        """Return the update rule."""
-        return inner_optimizer(self.optimizer, **self.optimizer_options)
-
-    def init(self, model: TaskModel) -> Params:
-        """Return the model's start, and the learned rates in logarithms, as meta-parameters."""
-        start = model.init(model.n_labels)
-        adapted = select(model, self.adapt, list(start))
-        for pattern in self.rates:
-            select(model, pattern, adapted)
-        meta = started({n: v for n, v in start.items() if n not in model.fixed_start})
-        size = math.log(self.rate)
-        if self.learn_rates == "parameter":
-            meta |= {RATE + n: torch.tensor(size) for n in adapted}
-        elif self.learn_rates == "step":
-            meta |= {RATE + n: torch.full((self.steps,), size) for n in adapted}
-        elif self.learn_rates == "element":
-            meta |= {RATE + n: torch.full_like(start[n], size) for n in adapted}
-        return meta
-
-    def begin(self, model: TaskModel, meta: Params, classes: Sequence[Tensor]) -> tuple[Params, Params]:
-        """Return what the tasks of these classes `[C]` each start from.
-
-        Returns:
-            Parameters of every task's own `[m, …]`, those that adapt among them, and parameters that
-            are the same in all tasks.
-        """
-        start = whole_start(model, meta)
-        own = self.adapted_names(model)
-        if all(torch.equal(c, classes[0]) for c in classes):
-            rows = model.rows(start, classes[0])
-            return spread({n: rows[n] for n in own}, len(classes)), {
-                n: v for n, v in rows.items() if n not in own
-            }
-        tasks = [model.rows(start, c) for c in classes]
-        common = {n: v for n, v in start.items() if n not in own and tasks[0][n] is v}
-        return stack_params([{n: v for n, v in t.items() if n not in common} for t in tasks]), common
-
-    def adapted_names(self, model: TaskModel) -> tuple[str, ...]:
-        """Return the names of the parameters that adapt.
-
-        Raises:
-            SettingsError: the model has no parameter that the choice stands for.
-        """
-        return select(model, self.adapt, names_of(model))
-
-    def run(
-        self, model: TaskModel, meta: Params, begin: Params, common: Params, support: Stack, *, learning: bool
-    ) -> list[Params]:
-        """Return θ_0 … θ_K, each with every parameter `[m, …]` of the tasks' own.
-
-        Args:
-            model: the model.
-            meta: where the learned rates are.
-            begin: θ_0 and others of the tasks' own, each `[m, …]`.
-            common: the parameters that are the same in all tasks.
-            support: the tasks' support sets.
-            learning: whether the result is to be differentiated.
-        """
-        names = self.adapted_names(model)
-        own = {n: begin[n] for n in names}
-        rest = {n: v for n, v in begin.items() if n not in own}
-        rates = self._rates(model, meta, names, support.classes)
-        fixed = {n: self.rate * multiple for n, multiple in self._multiples(model, names).items()}
-
-        def objective(theta: Params, outer: Params, i: int) -> Tensor:
-            stacked = theta | {n: outer[n] for n in rest}
-            return losses(model, stacked, {n: outer[n] for n in common}, support).sum()
-
-        def rate(outer: Params, name: str, i: int) -> Tensor | float:
-            if self.learn_rates == "none":
-                return fixed[name]
-            learned = outer[RATE + name]
-            return learned[i] if self.learn_rates == "step" else learned
-
-        trajectory = descend(
-            objective,
-            own,
-            rest | common | rates,
-            steps=self.steps,
-            rate=rate,
-            optimizer=self.make_optimizer(),
-            clip=self.clip,
-            exact=not self.first_order,
-            learning=learning,
-        )
-        return [rest | theta for theta in trajectory]
-
-    def _multiples(self, model: TaskModel, names: Sequence[str]) -> dict[str, float]:
-        multiples = dict.fromkeys(names, 1.0)
-        for pattern, multiple in self.rates.items():
-            multiples |= dict.fromkeys(select(model, pattern, names), multiple)
-        return multiples
-
-    def _rates(self, model: TaskModel, meta: Params, names: Sequence[str], classes: Tensor) -> Params:
-        """The learned rates α by name; nothing where they are fixed."""
-        if self.learn_rates == "none":
-            return {}
-        multiples = self._multiples(model, names)
-        rates = {n: meta[RATE + n].exp() * multiples[n] for n in names}
-        if self.learn_rates == "element":
-            rates = _rates_of_labels(model, rates, classes)
-        return {RATE + n: value for n, value in rates.items()}
-
-
-def _rates_of_labels(model: TaskModel, rates: Params, classes: Tensor) -> Params:
-    """Rates per element `[m, …]`; a label that is new has the mean of the others'."""
-    every = model.init(model.n_labels) | rates
-
-    def of(rows: Tensor) -> Params:
-        taken = model.rows(every, rows)
-        if not bool((rows < 0).any()):
-            return {n: taken[n] for n in rates}
-        # Rows of a new label come as zeros: put the mean rate of the parameter there.
-        ones = model.rows({n: torch.ones_like(v) for n, v in every.items()}, rows)
-        return {n: taken[n] + (1 - ones[n]) * rates[n].mean() for n in rates}
-
-    return stack_params([of(rows) for rows in classes])
-
-
-_NAMES: WeakKeyDictionary[Any, tuple[str, ...]] = WeakKeyDictionary()
-
-
-def names_of(model: TaskModel) -> tuple[str, ...]:
-    """Return the names of a model's parameters, from input to output."""
-    if model not in _NAMES:
-        _NAMES[model] = tuple(model.init(model.n_labels))
-    return _NAMES[model]
-
-
-def whole_start(model: TaskModel, meta: Params) -> Params:
-    """Return the model's parameters that every task starts from, those that are not learned too."""
-    start = start_of(meta)
-    return model.init(model.n_labels) | start if model.fixed_start else start
+    from torch import Generator, Tensor
 
 
 class GradientLearner(Protocol):
-    """A learner that has an inner loop."""
+    """A learner that has an inner loop; `begin` and `solve` are most often `from_start` and `by_steps`."""
 
     @property
     def inner(self) -> InnerLoop: ...  # noqa: D102 - above
+
+    def begin(self, model: Any, meta: Params, supports: Sequence[Batch]) -> tuple[Params, Params]:
+        """Return what each task starts from `[m, …]`, and what is the same in all, as `InnerLoop.begin`."""
+        ...
+
+    def solve(
+        self, model: Any, meta: Params, begin: Params, common: Params, support: Stack, *, learning: bool
+    ) -> list[Params]:
+        """Return the tasks' own parameters from beginning to end, as `InnerLoop.run`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Descended:
+    """Tasks of one shape before and after their inner loops.
+
+    Attributes:
+        places: which of the episodes they are.
+        support: their support sets.
+        query: their query sets.
+        begin: what they started from, each `[m, …]`, differentiable in the meta-parameters.
+        trajectory: θ_0 … θ_K, every parameter `[m, …]` of the tasks' own.
+        common: parameters that are the same in all tasks.
+    """
+
+    places: Sequence[int]
+    support: Stack
+    query: Stack
+    begin: Params
+    trajectory: list[Params]
+    common: Params
+
+
+def descended(
+    learner: GradientLearner,
+    model: TaskModel,
+    meta: Params,
+    episodes: Sequence[Episode],
+    *,
+    learning: bool | None = None,
+    cut: bool = False,
+) -> Iterator[Descended]:
+    """Run the inner loops of episodes, those of one shape at once.
+
+    Args:
+        learner: whose `begin` and `solve` it is.
+        model: the model.
+        meta: the meta-parameters.
+        episodes: the episodes.
+        learning: whether to differentiate the inner loops; where a meta-parameter is, if None.
+        cut: whether tasks may have the rows of embedding tables that they look up in place of the
+            tables, which takes tasks that begin at the meta-learned start.
+
+    Raises:
+        DataError: a support set teaches nothing.
+    """
+    learning = is_learning(meta) if learning is None else learning
+    for places in alike(episodes):
+        supports = [episodes[p].support for p in places]
+        for place in places:
+            check_support(episodes[place].support)
+            check_batch(episodes[place].query)
+        begin, common = learner.begin(model, meta, supports)
+        support_stack, query = Stack.of(supports), Stack.of([episodes[p].query for p in places])
+        beside: Params = {}
+        if cut:
+            begin, beside = learner.inner.cut_tables(model, meta, begin, support_stack, query)
+        trajectory = learner.solve(model, meta, begin, common, support_stack, learning=learning)
+        yield Descended(places, support_stack, query, begin, trajectory, common | beside)
+
+
+def mean_over(episodes: Sequence[Episode], found: Iterable[tuple[Sequence[int], Tensor]]) -> Tensor:
+    """Return the weighted mean, a scalar, of (places, their losses) that are of all episodes."""
+    losses: list[Tensor] = [torch.empty(0)] * len(episodes)
+    for places, values in found:
+        for place, value in zip(places, values, strict=True):
+            losses[place] = value
+    return weighted_mean(torch.stack(losses), [e.weight for e in episodes])
+
+
+def is_learning(meta: Params) -> bool:
+    """Return whether gradients are enabled and some meta-parameter wants one."""
+    return torch.is_grad_enabled() and any(value.requires_grad for value in meta.values())
+
+
+def is_head_alone(model: TaskModel) -> bool:
+    """Return whether a model is a linear head on frozen features: then an adaptation is the whole head."""
+    return model.outputs == "label-scores" and not getattr(model, "body", ())
 
 
 # What gradient learners share, to be named in their class bodies.
 
 
+def inner_init(learner: GradientLearner, model: TaskModel, generator: Generator) -> Params:
+    """Return the model's own start, and the learned rates in logarithms."""
+    return learner.inner.init(model)
+
+
+def from_start(
+    learner: GradientLearner, model: TaskModel, meta: Params, supports: Sequence[Batch]
+) -> tuple[Params, Params]:
+    """Return the tasks' rows of the meta-learned start, and what is the same in all tasks."""
+    return learner.inner.begin(model, meta, [s.classes for s in supports])
+
+
+def by_steps(
+    learner: GradientLearner,
+    model: TaskModel,
+    meta: Params,
+    begin: Params,
+    common: Params,
+    support: Stack,
+    *,
+    learning: bool,
+) -> list[Params]:
+    """Return the tasks' own parameters before and after every inner step."""
+    return learner.inner.run(model, meta, begin, common, support, learning=learning)
+
+
 def by_descent(learner: GradientLearner, model: TaskModel, meta: Params, support: Batch) -> Params:
-    """Return the start's own part after the inner steps on a support set, differentiable in `meta`.
+    """Return the task's own parameters after the inner loop, differentiable in `meta`.
 
     Raises:
         DataError: the support set teaches nothing.
         TrainingError: the inner steps have diverged.
     """
     check_support(support)
-    inner = learner.inner
-    learning = torch.is_grad_enabled() and any(value.requires_grad for value in meta.values())
-    begin, common = inner.begin(model, meta, [support.classes])
-    ends = inner.run(model, meta, begin, common, Stack.of([support]), learning=learning)[-1]
-    adapted = {n: ends[n].squeeze(0) for n in inner.adapted_names(model)}
+    learning = is_learning(meta)
+    begin, common = learner.begin(model, meta, [support])
+    ends = learner.solve(model, meta, begin, common, Stack.of([support]), learning=learning)[-1]
+    adapted = {n: v.squeeze(0) for n, v in ends.items()}
+    if is_head_alone(model):
+        adapted = {n: adapted[n] if n in adapted else common[n] for n in names_of(model)}
     if not learning:
-        check_finite(adapted, inner)
+        check_finite(adapted, learner.inner)
     return adapted
 
 
@@ -255,27 +183,45 @@ def query_losses(
 
     Episodes of one shape are run at once.
     """
-    inner = learner.inner
-    learning = torch.is_grad_enabled() and any(value.requires_grad for value in meta.values())
-    found: list[Tensor] = [torch.empty(0)] * len(episodes)
-    for places in alike(episodes):
-        supports = [episodes[p].support for p in places]
-        for support in supports:
-            check_support(support)
-        begin, common = inner.begin(model, meta, [s.classes for s in supports])
-        ends = inner.run(model, meta, begin, common, Stack.of(supports), learning=learning)[-1]
-        query = Stack.of([episodes[p].query for p in places])
-        for place, loss in zip(places, losses(model, ends, common, query), strict=True):
-            found[place] = loss
-    return weighted_mean(torch.stack(found), [e.weight for e in episodes])
+    groups = descended(learner, model, meta, episodes, cut=type(learner).begin is from_start)
+    return mean_over(
+        episodes, ((d.places, losses(model, d.trajectory[-1], d.common, d.query)) for d in groups)
+    )
 
 
-def check_finite(params: Params, inner: InnerLoop) -> None:
-    """Raise a `TrainingError` where inner steps have diverged."""
-    broken = [name for name, value in params.items() if not bool(torch.isfinite(value).all())]
-    if broken:
-        raise TrainingError(
-            f"expected finite parameters after {inner.steps} inner steps at a rate of {inner.rate:g}, "
-            f"found {broken[0]!r} infinite or not a number.",
-            hint="Lower the inner rate (rate), or clip the inner gradients (clip=1.0).",
-        )
+def start_and_rates(learner: Any, name: str) -> float:
+    """Return the outer loop's rate: the learner's own for the start, 0.03 for learned rates."""
+    return 0.03 if name.startswith(RATE) else float(learner.start_rate)
+
+
+_Made = TypeVar("_Made", bound=Callable[..., Any])
+
+
+def takes(options_of: Callable[..., Any], *, but: Sequence[str] = ()) -> Callable[[_Made], _Made]:
+    """Return a decorator: the function's `**options` are another's arguments, and are listed as such.
+
+    Args:
+        options_of: what the function passes its `**options` on to.
+        but: arguments that the function gives itself, and refuses to be given.
+    """
+
+    def listed(function: _Made) -> _Made:
+        own = inspect.signature(function)
+        kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        more = [
+            p.replace(kind=p.KEYWORD_ONLY)
+            for p in inspect.signature(options_of).parameters.values()
+            if p.name not in own.parameters and p.name not in but
+        ]
+
+        @functools.wraps(function)
+        def checked(*args: Any, **options: Any) -> Any:
+            for name in but:
+                if name in options:
+                    raise TypeError(f"{function.__qualname__}() got an unexpected keyword argument {name!r}")
+            return function(*args, **options)
+
+        checked.__signature__ = own.replace(parameters=[*kept, *more])  # type: ignore[attr-defined]
+        return cast("_Made", checked)
+
+    return listed

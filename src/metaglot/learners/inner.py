@@ -156,7 +156,7 @@ def inner_optimizer(name: str, **options: Any) -> InnerOptimizer:
 
 def clipped(gradients: Params, most: float) -> Params:
     """Return each task's gradients scaled to a norm of at most `most`; the first dimension is tasks."""
-    squares = [g.flatten(1).square().sum(1) for g in gradients.values()]
+    squares = [g.reshape(len(g), -1).square().sum(1) for g in gradients.values()]
     # The norm's derivative at zero is infinite: the floor is far below any norm that is clipped.
     norm = torch.stack(squares).sum(0).clamp(min=(1e-6 * most) ** 2).sqrt()
     factor = (most / norm).clamp(max=1.0)
@@ -191,9 +191,16 @@ def descend(
 
     def step(i: int, theta: Params, state: Params, outer: Params, graph: bool) -> _Stepped:
         names = list(theta)
+        loss = objective(theta, outer, i)
+        if not loss.requires_grad:
+            raise SettingsError(
+                f"expected a loss that depends on what adapts ({', '.join(names[:3])}"
+                f"{', …' if len(names) > 3 else ''}), found one that does not.",
+                hint="Is something on the way detached, rounded or converted to numbers?",
+            )
         # `allow_unused`: a parameter may have no part in the loss, such as a prior's scale without a prior.
         found = torch.autograd.grad(
-            objective(theta, outer, i),
+            loss,
             [theta[n] for n in names],
             create_graph=graph,
             allow_unused=True,
@@ -272,16 +279,14 @@ class _Unrolled(torch.autograd.Function):
         names, slots, others = ctx.layout
         saved = list(ctx.saved_tensors)
         span = len(names) + len(slots)
-        outer = {
-            n: v.detach().requires_grad_() for n, v in zip(others, saved[ctx.steps * span :], strict=True)
-        }
+        outer = _fresh(dict(zip(others, saved[ctx.steps * span :], strict=True)))
         towards: list[Tensor | None] = [None] * span
         total: list[Tensor | None] = [None] * len(others)
         for i in reversed(range(ctx.steps)):
             theta, state, _ = _split((names, slots, []), saved[i * span : (i + 1) * span])
             theta, state = _fresh(theta), _fresh(state)
             ends = upstream[i * len(names) : (i + 1) * len(names)]
-            towards[: len(names)] = [_sum(a, b) for a, b in zip(towards, ends, strict=False)]
+            towards[: len(names)] = [_sum(a, b) for a, b in zip(towards[: len(names)], ends, strict=True)]
             with torch.enable_grad():
                 moved, after = ctx.step(i, theta, state, outer, True)
             pairs = [
@@ -290,12 +295,18 @@ class _Unrolled(torch.autograd.Function):
                 if grad is not None and out.requires_grad
             ]
             sources = [*theta.values(), *state.values(), *outer.values()]
-            found: Sequence[Tensor | None] = [None] * len(sources)
+            found: list[Tensor | None] = [None] * len(sources)
             if pairs:
-                found = torch.autograd.grad(
-                    [out for out, _ in pairs], sources, [grad for _, grad in pairs], allow_unused=True
+                places = [place for place, source in enumerate(sources) if source.requires_grad]
+                grads = torch.autograd.grad(
+                    [out for out, _ in pairs],
+                    [sources[place] for place in places],
+                    [grad for _, grad in pairs],
+                    allow_unused=True,
                 )
-            towards = list(found[:span])
+                for place, grad in zip(places, grads, strict=True):
+                    found[place] = grad
+            towards = found[:span]
             total = [_sum(a, b) for a, b in zip(total, found[span:], strict=True)]
         return (None, None, None, *towards, *total)
 
@@ -309,7 +320,8 @@ def _split(layout: Any, tensors: Sequence[Tensor]) -> tuple[Params, Params, Para
 
 
 def _fresh(params: Params) -> Params:
-    return {n: v.detach().requires_grad_() for n, v in params.items()}
+    fresh = {n: v.detach() for n, v in params.items()}
+    return {n: v.requires_grad_() if v.is_floating_point() else v for n, v in fresh.items()}
 
 
 def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
@@ -321,4 +333,5 @@ def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
 def _descend(value: Tensor, update: Tensor, rate: Tensor | float) -> Tensor:
     if isinstance(rate, torch.Tensor):
         return torch.addcmul(value, update, rate.to(value.dtype), value=-1)
-    return torch.sub(value, update, alpha=rate)
+    # An addition of −α times: the derivative of a subtraction would be negated in a pass of its own.
+    return torch.add(value, update, alpha=-rate)

@@ -16,14 +16,19 @@ learned with the start (`learn_rates`; Li et al. 2017, "Meta-SGD", has one per e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metaglot.learners.base import as_it_is, nothing_written
-from metaglot.learners.gradient import RATE, InnerLoop, by_descent, by_parameters, query_losses
-from metaglot.types import Params, TaskModel
-
-if TYPE_CHECKING:
-    from torch import Generator
+from metaglot.learners.gradient import (
+    by_descent,
+    by_parameters,
+    by_steps,
+    from_start,
+    inner_init,
+    query_losses,
+    start_and_rates,
+)
+from metaglot.learners.inner_loop import InnerLoop
 
 
 class MAML:
@@ -45,10 +50,14 @@ class MAML:
 
     needs = frozenset({"label-scores", "any"})
 
+    init = inner_init
+    begin = from_start
+    solve = by_steps
     adapt = by_descent
     predict = by_parameters
     prepare = as_it_is
     meta_loss = query_losses
+    outer_rate = start_and_rates
     write = nothing_written
 
     def __init__(
@@ -76,20 +85,4 @@ class MAML:
             clip,
             rates or {},
         )
-        self._outer_rate = outer_rate
-
-    def init(self, model: TaskModel, generator: Generator) -> Params:
-        """Return the model's own start, and the learned rates in logarithms."""
-        return self.inner.init(model)
-
-    def outer_rate(self, name: str) -> float:
-        """Return the outer loop's rate for a meta-parameter."""
-        return 0.03 if name.startswith(RATE) else self._outer_rate
-
-
-def fomaml(steps: int = 5, rate: float = 8.0, adapt: str = "all", **options: Any) -> MAML:
-    """Gradient steps from a meta-learned start, curvature left out (first-order MAML).
-
-    The options are MAML's.
-    """
-    return MAML(steps, rate, adapt, first_order=True, **options)
+        self.start_rate = outer_rate

@@ -19,13 +19,16 @@ from metaglot.errors import SettingsError
 from metaglot.learners.base import Learner
 from metaglot.learners.inner import recomputation
 from metaglot.learners.stacking import alike, signature
+from metaglot.learners.task_threads import over_threads
 from metaglot.types import Episode, Params
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What a part may take where nothing else is said: this share of the memory that is free.
+# What a part may take where nothing else is said: this share of the memory that is free, and no more
+# than this; tasks beside one another are faster up to about so much, and slower beyond.
 _SHARE = 0.5
+_MOST = 1 << 30
 # A graph's tensors are not all that a part takes: there are temporaries and gradients beside them.
 _OVERHEAD = 1.5
 
@@ -39,6 +42,7 @@ def meta_gradient(
     memory: int | None = None,
     chunk: int | None = None,
     recompute: bool = False,
+    threads: int = 1,
 ) -> tuple[Tensor, Params]:
     """Return a meta-batch's loss, a scalar, and its gradient by the meta-parameters.
 
@@ -47,39 +51,47 @@ def meta_gradient(
         model: the model.
         meta: the meta-parameters.
         episodes: what `learner.prepare` returned; episodes of one shape run fastest.
-        memory: bytes that a part's graph may take; half of the free memory if None. One task that
+        memory: bytes that graphs may take; 1 GiB or half of the free memory if None. One task that
             would take more is run with recomputation.
         chunk: tasks at a time, instead of what `memory` allows.
         recompute: make the inner steps' graphs anew in the backward pass.
+        threads: how many cores work on tasks of their own, one at a time unless `chunk` says otherwise.
+            It pays for tasks of many milliseconds each; small ones are faster stacked. Where dropout
+            is on, its masks are then drawn in no fixed order.
 
     Returns:
         The loss, and name → gradient for every meta-parameter with an outer rate above zero.
 
     Raises:
-        SettingsError: `chunk` or `memory` is not positive, or there is no episode.
+        SettingsError: `chunk`, `memory` or `threads` is not positive, or there is no episode.
     """
-    if not episodes or (chunk is not None and chunk < 1) or (memory is not None and memory < 1):
+    if not episodes or min(threads, chunk or 1, memory or 1) < 1 or 0 in (chunk, memory):
         raise SettingsError(
-            f"expected episodes, chunk ≥ 1 and memory ≥ 1, found {len(episodes)} episodes, chunk={chunk} "
-            f"and memory={memory}."
+            f"expected episodes, chunk ≥ 1, memory ≥ 1 and threads ≥ 1, found {len(episodes)} episodes, "
+            f"chunk={chunk}, memory={memory} and threads={threads}."
         )
-    leaves = {
-        n: v.detach().clone().requires_grad_() if learner.outer_rate(n) > 0 else v for n, v in meta.items()
-    }
+    if threads > 1:
+        memory, chunk = memory and memory // threads, chunk or 1
+    leaves = {n: v.detach().requires_grad_() if learner.outer_rate(n) > 0 else v for n, v in meta.items()}
     total = sum(_weight(e) for e in episodes)
     learned = [n for n, v in leaves.items() if v.requires_grad]
     sums: list[Tensor] = [torch.zeros_like(leaves[n]) for n in learned]
     loss = torch.zeros(())
-    with torch.enable_grad():
-        for part, again in _parts(learner, model, leaves, episodes, memory, chunk, recompute):
-            share = sum(_weight(e) for e in part) / total if total > 0 else 1.0
-            with recomputation(again):
-                found = learner.meta_loss(model, leaves, part) * share
+
+    def part_of(part: _Part) -> tuple[Tensor, Sequence[Tensor | None]]:
+        tasks, again = part
+        share = sum(_weight(e) for e in tasks) / total if total > 0 else 1.0
+        with torch.enable_grad(), recomputation(again):
+            found = learner.meta_loss(model, leaves, tasks) * share
             grads = torch.autograd.grad(found, [leaves[n] for n in learned], allow_unused=True)
-            for total_of, gradient in zip(sums, grads, strict=True):
-                if gradient is not None:
-                    total_of.add_(gradient)
-            loss = loss + found.detach()
+        return found.detach(), grads
+
+    parts = _parts(learner, model, leaves, episodes, memory, chunk, recompute)
+    for found, grads in over_threads(part_of, parts, threads):
+        for whole, gradient in zip(sums, grads, strict=True):
+            if gradient is not None:
+                whole.add_(gradient)
+        loss = loss + found
     return loss, dict(zip(learned, sums, strict=True))
 
 
@@ -108,7 +120,7 @@ def _parts(
         # One task of every shape: there is nothing to divide.
         return [(group, recompute) for group in groups]
     found: list[_Part] = []
-    allowed = memory or int(_free_memory() * _SHARE)
+    allowed = memory or min(_MOST, int(_free_memory() * _SHARE))
     for group in groups:
         size, again = chunk, recompute
         if size is None:

@@ -17,20 +17,16 @@ What happens to a module's randomness and state, since inner loops are different
 
 from __future__ import annotations
 
-import copy
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metaglot.errors import DataError, SettingsError
-from metaglot.learners.hugging_face import fit_inputs, fit_module
+from metaglot.errors import SettingsError
+from metaglot.learners.functional import Functional
+from metaglot.learners.hugging_face import tensor_of
 from metaglot.linear_head import LinearHead
 from metaglot.types import Batch, Params
 
@@ -39,86 +35,8 @@ if TYPE_CHECKING:
 
 Loss = Callable[[Any, "Tensor"], "Tensor"]
 
-_BATCH_NORMS = ("batch", "running")
-_PRECISIONS = {None: None, "float32": None, "bfloat16": torch.bfloat16}
 FEATURES = "features"
 """The name of the block that an `EmbeddingModel` makes."""
-
-
-class _Functional:
-    """A module's structure, run with parameters that are given."""
-
-    def __init__(self, module: nn.Module, *, dropout: bool, batch_norm: str, precision: str | None) -> None:
-        if batch_norm not in _BATCH_NORMS:
-            raise SettingsError(f"expected batch_norm to be 'batch' or 'running', found {batch_norm!r}.")
-        if precision not in _PRECISIONS:
-            raise SettingsError(f"expected a precision of float32 or bfloat16, found {precision!r}.")
-        # Shared parameters, and everything else copied: the user's module is left as it is.
-        self.skeleton = copy.deepcopy(module, {id(p): p for p in module.parameters()})
-        self.skeleton.eval()
-        self.norms: frozenset[str] = frozenset()
-        for name, part in self.skeleton.named_modules():
-            if dropout and isinstance(part, nn.modules.dropout._DropoutNd):
-                part.train()
-            if isinstance(part, nn.modules.batchnorm._BatchNorm) and batch_norm == "batch":
-                part.track_running_stats = False
-                part.running_mean = part.running_var = part.num_batches_tracked = None
-            if "norm" in type(part).__name__.lower():
-                own = [f"{name}.{n}" if name else n for n, _ in part.named_parameters(recurse=False)]
-                self.norms |= frozenset(own)
-        fit_module(self.skeleton)
-        self.precision = _PRECISIONS[precision]
-        self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
-        if not self.parameters:
-            raise SettingsError(
-                f"expected a module with trainable parameters, found none in {type(module).__name__}.",
-                hint="Set requires_grad_(True) on those that are to be learned.",
-            )
-        accepted = inspect.signature(module.forward).parameters.values()
-        self._anything = any(p.kind is p.VAR_KEYWORD for p in accepted)
-        self._names = [p.name for p in accepted if p.kind not in {p.VAR_KEYWORD, p.VAR_POSITIONAL}]
-
-    def start(self) -> Params:
-        """Return copies of the trainable parameters, from input to output."""
-        return {name: p.detach().clone() for name, p in self.parameters.items()}
-
-    def __call__(self, params: Params, inputs: Mapping[str, Tensor]) -> Any:
-        """Return the module's output; a single input of any name is its first argument."""
-        inputs = fit_inputs(self.skeleton, inputs)
-        args: tuple[Any, ...] = ()
-        if len(inputs) == 1 and next(iter(inputs)) not in self._names:
-            args, inputs = tuple(inputs.values()), {}
-        elif not self._anything and not set(inputs) <= set(self._names):
-            raise DataError(
-                f"expected inputs named as the module's arguments ({', '.join(self._names)}), "
-                f"found {', '.join(sorted(inputs))}."
-            )
-        with _differentiable(self.precision, next(iter(params.values())).device.type):
-            return functional_call(self.skeleton, params, args, dict(inputs))
-
-
-@contextmanager
-def _differentiable(precision: torch.dtype | None, device: str) -> Iterator[None]:
-    """Attention that can be differentiated twice, and mixed precision where it is wanted."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if precision is not None:
-            stack.enter_context(torch.autocast(device, precision))
-        torch.backends.mha.set_fastpath_enabled(False)
-        try:
-            yield
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fast)
-
-
-def _tensor_of(output: Any) -> Any:
-    """The logits of a Hugging Face output, the first of a tuple, or the output itself."""
-    if isinstance(output, torch.Tensor):
-        return output
-    if hasattr(output, "logits"):
-        return output.logits
-    return output[0] if isinstance(output, tuple) else output
 
 
 class ModuleModel:
@@ -133,7 +51,7 @@ class ModuleModel:
         dropout: whether dropout is on.
         batch_norm: `"batch"` or `"running"` statistics.
         precision: `"bfloat16"` for mixed precision in the forward pass (autocast).
-        output: what of the module's output the loss takes; logits or the first of a tuple if None.
+        output: what of the module's output the loss takes; logits or the first of a tuple if not given.
 
     Attributes:
         norms: the names of the parameters of normalisation layers.
@@ -153,14 +71,15 @@ class ModuleModel:
         dropout: bool = False,
         batch_norm: str = "batch",
         precision: str | None = None,
-        output: Callable[[Any], Any] = _tensor_of,
+        output: Callable[[Any], Any] = tensor_of,
     ) -> None:
-        self._function = _Functional(module, dropout=dropout, batch_norm=batch_norm, precision=precision)
+        self._function = Functional(module, dropout=dropout, batch_norm=batch_norm, precision=precision)
         self._loss = loss
         self._output = output
         self.groups = groups
         self.n_labels = n_labels
         self.norms = self._function.norms
+        self.precision = precision
         names = list(self._function.parameters)
         last = names[-1].rpartition(".")[0] if head is None else head
         self.head = frozenset(n for n in names if n == last or n.startswith(last + ".") or not last)
@@ -179,7 +98,7 @@ class ModuleModel:
 
     def forward(self, params: Params, batch: Batch) -> Any:
         """Return the module's output for the batch's inputs."""
-        return self._output(self._function(params, batch.inputs))
+        return self._output(self._function(params, batch.inputs, len(batch)))
 
     def loss(self, outputs: Any, targets: Tensor) -> Tensor:
         """Return the loss, in float32 if the outputs are of less precision."""
@@ -199,6 +118,7 @@ class EmbeddingModel:
         dropout: whether dropout is on.
         batch_norm: `"batch"` or `"running"` statistics.
         precision: `"bfloat16"` for mixed precision in the forward pass (autocast).
+        output: what of the module's output the embeddings are; the first of a tuple if not given.
     """
 
     outputs = "label-scores"
@@ -215,13 +135,16 @@ class EmbeddingModel:
         dropout: bool = False,
         batch_norm: str = "batch",
         precision: str | None = None,
+        output: Callable[[Any], Any] = tensor_of,
     ) -> None:
-        self._function = _Functional(module, dropout=dropout, batch_norm=batch_norm, precision=precision)
+        self._function = Functional(module, dropout=dropout, batch_norm=batch_norm, precision=precision)
+        self._output = output
         self._head = LinearHead({FEATURES: width})
         self.blocks = {FEATURES: width}
         self.n_labels = n_labels
         self.groups = groups
         self.norms = self._function.norms
+        self.precision = precision
         self.body = frozenset(self._function.parameters)
         self.head = self._head.names
         taken = self.body & self.head
@@ -230,7 +153,9 @@ class EmbeddingModel:
 
     def init(self, n_labels: int) -> Params:
         """Return copies of the body's parameters, and a head of zeros for `n_labels` labels."""
-        return self._function.start() | self._head.init(n_labels)
+        body = self._function.start()
+        like = next(iter(body.values()))
+        return body | {name: value.to(like) for name, value in self._head.init(n_labels).items()}
 
     def rows(self, params: Params, classes: Tensor) -> Params:
         """Return the body's parameters and the head's rows `classes` `[C]`."""
@@ -238,8 +163,8 @@ class EmbeddingModel:
 
     def embed(self, params: Params, batch: Batch) -> Batch:
         """Return the batch with embeddings `[n, width]` as its inputs."""
-        body = {name: params[name] for name in self._function.parameters}
-        features = _tensor_of(self._function(body, batch.inputs))
+        body = {name: value for name, value in params.items() if name not in self.head}
+        features = self._output(self._function(body, batch.inputs, len(batch)))
         features = features.to(next(iter(body.values())).dtype)
         if features.ndim != 2 or features.shape[1] != self.blocks[FEATURES]:
             raise SettingsError(

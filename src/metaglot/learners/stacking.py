@@ -7,11 +7,13 @@ The other way around, vmap over `torch.func.grad`, is slower and gives wrong sec
 LayerNorm and BatchNorm with affine parameters (pytorch/functorch issue 534).
 
 A model whose forward cannot be vmapped is run one task after the other, which gives the same numbers;
-a warning says why. So is a model whose vmapped forward disagrees with the plain one.
+a warning says why. So is a model whose vmapped forward disagrees with the plain one, and recurrent
+networks (nn.GRU, nn.LSTM), for which PyTorch has no vmapped forward.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +23,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.func import vmap
 
-from metaglot.errors import SettingsError
+from metaglot.errors import DataError, SettingsError
+from metaglot.learners.base import IGNORED
 from metaglot.types import Batch, Episode, Params, TaskModel
 
 if TYPE_CHECKING:
@@ -115,17 +118,26 @@ def losses(model: TaskModel, params: Params, shared: Params, stack: Stack) -> Te
         params: the tasks' own parameters, each `[m, …]`.
         shared: parameters that all tasks share.
         stack: the tasks' batches.
+
+    Raises:
+        DataError: a label is out of the range of the model's outputs.
+        SettingsError: the loss is not a scalar.
     """
-    if len(stack) > 1 and _can_be_stacked(model, params, shared, stack):
-        return _vmapped(model, params, shared, stack)
-    return _one_by_one(model, params, shared, stack)
+    try:
+        if len(stack) > 1 and _can_be_stacked(model, params, shared, stack):
+            return _vmapped(model, params, shared, stack)
+        return _one_by_one(model, params, shared, stack)
+    except (IndexError, RuntimeError, ValueError) as error:
+        _explain(model, params, shared, stack, error)
+        raise
 
 
 def _loss(model: TaskModel, params: Params, batch: Batch) -> Tensor:
     loss = model.loss(model.forward(params, batch), batch.targets)
-    if loss.ndim:
+    if not isinstance(loss, torch.Tensor) or loss.ndim:
+        found = f"one of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else repr(loss)
         raise SettingsError(
-            f"expected a scalar loss, found one of shape {tuple(loss.shape)}.",
+            f"expected a scalar loss, found {found}.",
             hint="Give the loss reduction='mean', or take the mean of it.",
         )
     return loss
@@ -155,30 +167,72 @@ def _vmapped(model: TaskModel, params: Params, shared: Params, stack: Stack) -> 
     return found
 
 
-_STACKABLE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+def _explain(model: TaskModel, params: Params, shared: Params, stack: Stack, error: Exception) -> None:
+    """Raise a `DataError` if labels that the model's outputs have no scores for made a loss fail."""
+    if stack.targets.is_floating_point() or not re.search(r"out of (bounds|range)", str(error)):
+        return
+    with torch.no_grad():
+        outputs = model.forward(shared | {n: v[0] for n, v in params.items()}, stack.task(0))
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim < 2:
+        return
+    targets = stack.targets
+    # As cross-entropy has it: scores are in the second dimension, unless a loss of the user's moves them.
+    is_second = (outputs.shape[0], *outputs.shape[2:]) == tuple(targets.shape[1:])
+    width = outputs.shape[1 if is_second else -1]
+    strange = targets[(targets >= width) | ((targets < 0) & (targets != IGNORED))]
+    if len(strange):
+        raise DataError(
+            f"expected label numbers from 0 to {width - 1}, since the model's outputs have {width} scores; "
+            f"found {int(strange.min())} to {int(strange.max())}."
+        ) from error
+
+
+_STACKABLE: WeakKeyDictionary[Any, dict[Any, bool]] = WeakKeyDictionary()
+# How far a vmapped loss may be from the plain one: rounding, and no mask that is read differently.
+_CLOSE = {torch.float64: 1e-6, torch.float32: 1e-4}
+_ROUGHLY = 2e-2
 
 
 def _can_be_stacked(model: TaskModel, params: Params, shared: Params, stack: Stack) -> bool:
-    """Whether the model's forward can be vmapped, found out once: it runs, and agrees with the loop."""
-    if model not in _STACKABLE:
-        reason = ""
-        with torch.no_grad():
-            expected = _one_by_one(model, params, shared, stack)
-            try:
-                found = _vmapped(model, params, shared, stack)
-            except (RuntimeError, ValueError, NotImplementedError) as error:
-                reason = str(error).strip().partition("\n")[0]
-            else:
-                again = _one_by_one(model, params, shared, stack)
-                close = torch.allclose(found, expected, rtol=1e-2, atol=1e-4, equal_nan=True)
-                if not close and torch.equal(again, expected):
-                    worst = float((found - expected).abs().max())
-                    reason = f"its losses differ from those of the plain forward by up to {worst:.2g}"
-        if reason:
+    """Whether the model's forward can be vmapped: it runs, and agrees with the loop.
+
+    It is found out once for batches with the same inputs, whatever their sizes.
+    """
+    known = _STACKABLE.setdefault(model, {})
+    key = (
+        tuple((name, block.ndim, block.dtype) for name, block in sorted(stack.inputs.items())),
+        stack.prior is None,
+        tuple(params),
+    )
+    if key not in known:
+        reason = _why_not(model, params, shared, stack)
+        if reason and all(known.values()):
             warnings.warn(
                 f"The model cannot be run over several tasks at once ({reason}); it is run over one after "
                 "the other, with the same result in more time.",
-                stacklevel=4,
+                stacklevel=5,
             )
-        _STACKABLE[model] = not reason
-    return _STACKABLE[model]
+        known[key] = not reason
+    return known[key]
+
+
+def _why_not(model: TaskModel, params: Params, shared: Params, stack: Stack) -> str:
+    """Why a model cannot be vmapped; nothing if it can."""
+    device = stack.targets.device
+    # What is tried out draws no random numbers that the caller would have drawn.
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        expected = _one_by_one(model, params, shared, stack)
+        again = _one_by_one(model, params, shared, stack)
+        try:
+            found = _vmapped(model, params, shared, stack)
+        except (RuntimeError, ValueError, DataError) as error:
+            return str(error).strip().partition("\n")[0]
+    close = _CLOSE.get(next(iter(params.values())).dtype, _ROUGHLY)
+    if getattr(model, "precision", None) == "bfloat16":
+        close = _ROUGHLY
+    # Where two plain runs differ there is noise in them, such as dropout, and nothing to compare.
+    same = torch.allclose(found, expected, rtol=close, atol=close, equal_nan=True)
+    if same or not torch.equal(again, expected):
+        return ""
+    worst = float((found - expected).abs().max())
+    return f"its losses differ from those of the plain forward by up to {worst:.2g}"
