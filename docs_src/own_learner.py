@@ -7,17 +7,16 @@ What is learned across languages is how far to trust each: τ_b of every feature
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
-from metaglot.learners.base import check_support, mean_query_loss
-from metaglot.types import Batch, Episode, Params, TaskModel
+from metaglot.learners.base import as_it_is, by_head, check_support, mean_query_loss, nothing_written
+from metaglot.types import Batch, FeatureModel, Params
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Generator
 
 
 class MeanAndPrior:
@@ -25,7 +24,12 @@ class MeanAndPrior:
 
     needs = frozenset({"label-scores"})
 
-    def init(self, model: TaskModel, generator: Generator) -> Params:
+    predict = by_head
+    prepare = as_it_is
+    meta_loss = mean_query_loss
+    write = nothing_written
+
+    def init(self, model: FeatureModel, generator: Generator) -> Params:
         """Return the logarithms of all weights."""
         return {f"log_weight.{name}": torch.tensor(1.0) for name in [*model.blocks, "prior"]}
 
@@ -33,7 +37,7 @@ class MeanAndPrior:
         """Return the outer loop's rate for a meta-parameter."""
         return 0.05
 
-    def adapt(self, model: TaskModel, meta: Params, support: Batch) -> Params:
+    def adapt(self, model: FeatureModel, meta: Params, support: Batch) -> Params:
         """Return one linear head for the support set's labels."""
         check_support(support)
         member = F.one_hot(support.targets, len(support.classes)).to(support.inputs[next(iter(model.blocks))])
@@ -43,15 +47,3 @@ class MeanAndPrior:
             for block in model.blocks
         }
         return model.linear_head(weights, prior_scale=meta["log_weight.prior"].exp())
-
-    def predict(self, model: TaskModel, meta: Params, adapted: Params, batch: Batch) -> Tensor:
-        """Return logits `[n, C]`."""
-        return model.forward(adapted, batch)
-
-    def prepare(self, model: TaskModel, episode: Episode) -> Episode:
-        """Return the episode as it is."""
-        return episode
-
-    def meta_loss(self, model: TaskModel, meta: Params, episodes: Sequence[Episode]) -> Tensor:
-        """Return the mean query loss, a scalar."""
-        return mean_query_loss(self, model, meta, episodes)

@@ -13,12 +13,13 @@ import metaglot
 ROOT = Path(metaglot.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 ROOMS = [
-    "types errors registry storage progress languages families config linear_head",
+    "types errors registry storage progress languages families config linear_head tensor_files",
     "data knowledge",
     "space",
     "encoders kinds learners",
     "prior model distributed",
-    "training outer_loop checkpoint adapting artifact model_card explain evaluation recipes",
+    "training outer_loop drawing descent meta_loss divergence history run_log checkpoint adapting artifact "
+    "model_card explain evaluation recipes",
     "cli server demo __main__",
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms.split()}

@@ -219,6 +219,14 @@ def test_the_recipe_is_valid_and_its_page_lists_every_setting():
                 assert json.loads(written.strip("`")) == json.loads(json.dumps(default)), name
 
 
+def test_the_outer_loop_without_text(here, capsys):
+    left = run("waves")
+    before, after = re.search(r": (\d\.\d+) -> (\d\.\d+),", capsys.readouterr().out).groups()
+    assert float(after) < 0.5 * float(before)
+    assert left["result"].history.steps == 60
+    assert (here / "waves.checkpoint").is_file()
+
+
 def test_extending_by_entry_points(here, monkeypatch):
     package = tomllib.loads(blocks(ROOT / "docs" / "extending.md", "toml")[0])["project"]
     made = here / "site" / "metaglot_extras-0.1.0.dist-info"

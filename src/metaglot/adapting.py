@@ -179,7 +179,7 @@ def cross_validate(artifact: Artifact, support: Batch, *, folds: int = 5, seed: 
             right[out] = _right(artifact, head, support[out])
         else:
             judged = judged & ~out
-    without = _right(artifact, zero_shot_head(artifact.model, len(support.classes)), support)
+    without = _right(artifact, None, support)
     gain = (right - without)[judged]
     low, high = bootstrap_interval(gain.unsqueeze(0))
     return Estimate(
@@ -212,12 +212,10 @@ def predict(
     code, _ = language_code(artifact, language)
     adaptation = adaptation or artifact.adaptations.get(code)
     labels = artifact.model.labels if adaptation is None else adaptation.labels
-    head = zero_shot_head(artifact.model, len(labels)) if adaptation is None else adaptation.head
     if not texts:
         return []
     batch = artifact.model.batch(texts, labels, language=code)
-    with torch.no_grad():
-        chances = artifact.model.task_model.forward(head, batch).softmax(-1)
+    chances = _logits(artifact, None if adaptation is None else adaptation.head, batch).softmax(-1)
     values, places = chances.topk(min(top, len(labels)), dim=-1)
     return [
         Prediction(
@@ -249,10 +247,17 @@ def language_code(artifact: Artifact, name: str) -> tuple[str, list[str]]:
         ]
 
 
-def _right(artifact: Artifact, head: Params, batch: Batch) -> Tensor:
+def _logits(artifact: Artifact, adapted: Params | None, batch: Batch) -> Tensor:
+    """Logits `[n, C]` by what the artifact's learner adapted, zero-shot where that is None."""
+    model = artifact.model.task_model
     with torch.no_grad():
-        predicted = artifact.model.task_model.forward(head, batch).argmax(-1)
-    return (predicted == batch.targets).float()
+        if adapted is None:
+            return model.forward(zero_shot_head(artifact.model, len(batch.classes)), batch)
+        return artifact.learner.predict(model, artifact.meta, adapted, batch)
+
+
+def _right(artifact: Artifact, adapted: Params | None, batch: Batch) -> Tensor:
+    return (_logits(artifact, adapted, batch).argmax(-1) == batch.targets).float()
 
 
 def _check(artifact: Artifact, examples: Sequence[Example], *, new_labels: bool) -> list[str]:

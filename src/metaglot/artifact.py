@@ -25,7 +25,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from safetensors.torch import save as serialized
 
 import metaglot
 from metaglot.config import Recipe, read_recipe, write_recipe
@@ -38,6 +37,7 @@ from metaglot.model_card import model_card
 from metaglot.prior import Prior
 from metaglot.space import Groups
 from metaglot.storage import atomic_file, atomic_folder, explained, file_hash, text_hash, write_json
+from metaglot.tensor_files import content_hash, write_tensors
 from metaglot.types import Params
 
 FORMAT = 1
@@ -212,20 +212,10 @@ def save_adaptation(adaptation: Adaptation, folder: Path | str) -> Path:
     }
     tensors = {name: value.to(torch.float16).contiguous() for name, value in adaptation.head.items()}
     with atomic_file(path) as beside:
-        about = header | {"hash": _content_hash(header, tensors)}
+        about = header | {"hash": content_hash(header, tensors)}
         # One entry, for the format does not keep the order of several: the same adaptation, the same bytes.
         write_tensors(beside, tensors, {"adaptation": json.dumps(about)})
     return path
-
-
-def write_tensors(path: Path, tensors: Params, header: dict[str, str] | None = None) -> None:
-    """Write tensors in the safetensors format.
-
-    Raises:
-        OSError: the file could not be written. (The format's own writer has another error for a full
-            disk, and makes files that only their owner may read.)
-    """
-    path.write_bytes(serialized({name: value.contiguous() for name, value in tensors.items()}, header))
 
 
 def identity(manifest: Mapping[str, Any]) -> str:
@@ -305,16 +295,6 @@ def _manifest_hash(manifest: Mapping[str, Any]) -> str:
     return text_hash(json.dumps(rest, sort_keys=True))
 
 
-def _content_hash(header: Mapping[str, str], tensors: Params) -> str:
-    """Return a hash of an adaptation's header and tensors: a changed byte must not change predictions."""
-    rest = {name: value for name, value in header.items() if name != "hash"}
-    rows = [
-        f"{name} {value.dtype} {list(value.shape)} {value.numpy().tobytes().hex()}"
-        for name, value in tensors.items()
-    ]
-    return text_hash(json.dumps(rest, sort_keys=True), *sorted(rows))
-
-
 def _changed(path: Path) -> ArtifactError:
     return ArtifactError(
         "expected the content that was written, found other: the file is damaged or was changed.",
@@ -357,7 +337,7 @@ def _read_adaptation(path: Path, artifact: str) -> Adaptation:
             where=Where(path),
             hint="Remove the file and adapt the language again.",
         ) from error
-    if content != _content_hash(header, tensors):
+    if content != content_hash(header, tensors):
         raise _changed(path)
     if header.get("artifact") != artifact:
         raise ArtifactError(

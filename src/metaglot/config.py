@@ -6,17 +6,38 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from metaglot.errors import SettingsError, Where, suggestion
 
 Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegativeNumber = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _validation(value: Any) -> Any:
+    """Take one language for a list of it, and refuse what is neither languages nor a share."""
+    if isinstance(value, str):
+        return (value,)
+    share = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1
+    if not share and not (isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)):
+        raise PydanticCustomError("validation", "Input should be languages or a share between 0 and 1")
+    return value
 
 
 class TrainSettings(_Settings):
@@ -25,22 +46,75 @@ class TrainSettings(_Settings):
     Attributes:
         steps: outer steps.
         episodes: episodes per step.
+        tasks: `"sampled"`: every episode is of a task drawn by chance, the same chance for all;
+            `"all"`: every step has every task, the sum over the whole set is what is minimised, and
+            `episodes` is rounded up to a multiple of the number of tasks.
+        weights: task → how much its loss counts beside the others', 1 where it is not named.
         pool: draw this many distinct episodes and go through them in new orders; 0 draws fresh ones.
         shots: the numbers of examples per label that episodes have.
         queries: the most query examples per label.
+        accumulate: episodes whose gradient is worked out at once; by what memory allows where 0.
+        memory: MiB that their graph may take; half of what is free where 0.
         rate: what every outer rate is multiplied by.
+        optimizer: `"adam"`, `"adamw"` (decay apart from the gradient) or `"sgd"`.
+        weight_decay: how strongly meta-parameters are drawn to zero.
+        clip: the largest norm of the whole gradient; 0 does not clip.
+        schedule: how rates go down: `"cosine"`, `"linear"` or `"constant"`.
+        warmup: steps over which rates rise from zero, linearly, before that.
+        precision: `"float32"` or `"bfloat16"` (autocast: matrix products in bfloat16).
+        validation: source languages that are not trained on but judged on, by code, or their share;
+            without any, training never stops early.
+        validation_episodes: fixed episodes of each of them.
+        validate_every: outer steps between two judgements.
+        patience: judgements without a better one after which training stops.
+        explode: a loss that is this many times what it was at first for three steps has diverged.
+        curves_every: outer steps between two points of the tasks' learning curves; 0 keeps none.
         checkpoint_every: outer steps between two checkpoints.
+        checkpoints: how many are kept: a damaged one is made up for by the one before.
         seed: of everything random.
     """
 
     steps: Positive = 120
     episodes: Positive = 6
-    pool: Annotated[int, Field(ge=0)] = 120
+    tasks: Literal["sampled", "all"] = "sampled"
+    weights: dict[str, PositiveNumber] = {}
+    pool: NotNegative = 120
     shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 4, 8, 16)
     queries: Positive = 8
-    rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    accumulate: NotNegative = 0
+    memory: NotNegative = 0
+    rate: PositiveNumber = 1.0
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    weight_decay: NotNegativeNumber = 0.0
+    clip: NotNegativeNumber = 0.0
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: NotNegative = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    validation: Annotated[float | tuple[str, ...], BeforeValidator(_validation)] = ()
+    validation_episodes: Positive = 8
+    validate_every: Positive = 10
+    patience: Positive = 5
+    explode: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 1000.0
+    curves_every: NotNegative = 10
     checkpoint_every: Positive = 20
+    checkpoints: Positive = 2
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> TrainSettings:
+        if self.warmup >= self.steps:
+            raise PydanticCustomError("warmup", "warmup should be less than steps")
+        return self
+
+
+def _groups(value: Any) -> Any:
+    """Refuse what is no grouping, in one sentence where the union of types would give several."""
+    table = isinstance(value, dict) and value and all(isinstance(v, str) and v for v in value.values())
+    if not table and value not in ("branch", "family", "none"):
+        raise PydanticCustomError(
+            "groups", "Input should be 'branch', 'family', 'none' or a table of language = \"group\""
+        )
+    return value
 
 
 class Recipe(_Settings):
@@ -57,6 +131,8 @@ class Recipe(_Settings):
         sources: languages that are; every other one where absent.
         learner: a learner's name.
         learner_options: its own options.
+        groups: what languages are grouped by, for learners that use groups: `"branch"` or `"family"` of
+            their kin, `"none"`, or language → name of its group.
         train: the outer loop.
     """
 
@@ -70,13 +146,16 @@ class Recipe(_Settings):
     sources: tuple[str, ...] | None = None
     learner: str = "auto"
     learner_options: dict[str, Any] = {}
+    groups: Annotated[Literal["branch", "family", "none"] | dict[str, str], BeforeValidator(_groups)] = (
+        "branch"
+    )
     train: TrainSettings = TrainSettings()
 
 
 def read_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
     """Return the recipe of a TOML file with options laid over it; None is "not given".
 
-    `overrides` may name a field of the table `train` as `train.steps`.
+    `overrides` may name a field of the table `train` as `train.steps`, or deeper: `train.weights.swh`.
 
     Raises:
         SettingsError: the file cannot be read, or fields are wrong; every one of them is named.
@@ -94,8 +173,10 @@ def read_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
     for name, value in overrides.items():
         if value is None:
             continue
-        table, _, field = name.rpartition(".")
-        place = values.setdefault(table, {}) if table else values
+        *tables, field = name.split(".")
+        place: Any = values
+        for table in tables:
+            place = place.setdefault(table, {}) if isinstance(place, dict) else None
         if isinstance(place, dict):
             place[field] = value
     try:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialized
 
 from metaglot.errors import ArtifactError, Where
-from metaglot.storage import atomic_file, text_hash
+from metaglot.storage import atomic_file
 from metaglot.types import Params
 
 _ABOUT = "about"
+_PIECE = 1 << 20
 
 
 def write_tensors(path: Path, tensors: Params, header: dict[str, str] | None = None) -> None:
@@ -31,12 +35,21 @@ def write_tensors(path: Path, tensors: Params, header: dict[str, str] | None = N
 def content_hash(header: Mapping[str, Any], tensors: Params) -> str:
     """Return a hash of a header, without its entry `hash`, and of tensors: names, types, shapes, bytes."""
     rest = {name: value for name, value in header.items() if name != "hash"}
-    rows = [
-        f"{name} {value.dtype} {list(value.shape)} "
-        f"{value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes().hex()}"
-        for name, value in tensors.items()
-    ]
-    return text_hash(json.dumps(rest, sort_keys=True), *sorted(rows))
+    digest = hashlib.sha256()
+    _add(digest, json.dumps(rest, sort_keys=True).encode("utf-8", "surrogatepass"))
+    for name, value in sorted(tensors.items(), key=lambda item: item[0] + " "):
+        data = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+        _add(digest, f"{name} {value.dtype} {list(value.shape)} ".encode("utf-8", "surrogatepass"), data)
+    return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, text: bytes, data: NDArray[np.uint8] | None = None) -> None:
+    """Add one part: its length, text, and data in hexadecimal, a piece at a time."""
+    size = 0 if data is None else 2 * data.size
+    digest.update((len(text) + size).to_bytes(8, "little"))
+    digest.update(text)
+    for start in range(0, size // 2, _PIECE):
+        digest.update(cast("NDArray[np.uint8]", data)[start : start + _PIECE].tobytes().hex().encode())
 
 
 def save_tensors(path: Path, tensors: Params, about: Mapping[str, Any]) -> str:

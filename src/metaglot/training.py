@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import platform
 from collections.abc import Sequence
@@ -12,17 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from metaglot.artifact import Artifact, versions, write_tensors
+from metaglot.artifact import Artifact, versions
+from metaglot.checkpoint import State, run_key
 from metaglot.config import Recipe
+from metaglot.distributed import processes
+from metaglot.drawing import fingerprint, with_codes
 from metaglot.encoders import load_encoder
 from metaglot.errors import SettingsError, StorageError, suggestion
+from metaglot.kinds import KINDS
 from metaglot.learners import LEARNERS
 from metaglot.learners.base import Learner
 from metaglot.model import Sources, fit_sources
-from metaglot.outer_loop import TrainResult, meta_train, run_key
+from metaglot.outer_loop import TrainResult, meta_train
 from metaglot.progress import console
+from metaglot.run_log import RunLog
 from metaglot.space import TaskSpace
 from metaglot.storage import atomic_file, cache_root, file_hash, text_hash
 from metaglot.types import Corpus
@@ -46,7 +49,18 @@ def fit(corpus: Corpus, recipe: Recipe) -> Fitted:
         MetaglotError: the corpus, the encoder or the languages do not fit; the message says how.
     """
     space = TaskSpace.of(corpus, recipe.held_out, sources=recipe.sources)
-    return Fitted(space, fit_sources(space, load_encoder(recipe.encoder)))
+    with_codes([task.language for task in space.sources], recipe.train)  # said before the long part
+    with processes().in_turn() as several:
+        encoder = load_encoder(recipe.encoder)
+        if several:  # the others find the features in the cache
+            encoder.encode([e.text for task in space.sources for e in task.pool])
+    return Fitted(space, fit_sources(space, encoder, recipe.groups))
+
+
+def fitting_learners() -> list[str]:
+    """Return the names of the learners that work on some kind; the others are for modules of one's own."""
+    given = {KINDS[name].outputs for name in KINDS}
+    return [name for name in LEARNERS if given & LEARNERS[name]().needs]
 
 
 def make_learner(recipe: Recipe) -> Learner:
@@ -77,6 +91,7 @@ def train(
     *,
     fitted: Fitted | None = None,
     checkpoint: Path | None = None,
+    log: RunLog | None = None,
 ) -> Artifact:
     """Learn from a corpus's source languages how to learn another one.
 
@@ -84,14 +99,18 @@ def train(
         corpus: the examples.
         recipe: learner, encoder, held-out languages, outer loop.
         fitted: `fit(corpus, recipe)`, where the caller has it already.
-        checkpoint: a file to save progress to, and to go on from.
+        checkpoint: a file to save progress to, and to go on from. It stays, for the artifact may yet fail
+            to be saved: `Checkpoint(path).remove()` once it is.
+        log: where to tell every step of the outer loop.
 
     Returns:
         The artifact, in memory: see `metaglot.artifact.save`.
     """
     learner = make_learner(recipe)
     fitted = fitted or fit(corpus, recipe)
-    result = meta_train(fitted.sources, learner, recipe.train, name=recipe.learner, checkpoint=checkpoint)
+    result = meta_train(
+        fitted.sources, learner, recipe.train, name=recipe.learner, checkpoint=checkpoint, log=log
+    )
     return assemble(fitted, recipe, learner, result)
 
 
@@ -113,6 +132,7 @@ def assemble(fitted: Fitted, recipe: Recipe, learner: Learner, result: TrainResu
             "first_loss": result.losses[0],
             "last_loss": result.losses[-1],
         },
+        "training": result.history.facts(),
     }
     return Artifact(sources.model, learner, result.meta, recipe, facts)
 
@@ -130,24 +150,28 @@ def train_learners(
     for name in names:
         options = recipe.learner_options if name == recipe.learner else {}
         learner = make_learner(recipe.model_copy(update={"learner": name, "learner_options": options}))
-        key = text_hash(run_key(fitted.sources, learner, recipe.train, name), code_hash())
+        key = run_key(name, learner, recipe.train, fingerprint(fitted.sources), code_hash())
         result = _recall(key)
         if result is None:
             result = meta_train(fitted.sources, learner, recipe.train, name=name)
-            _remember(key, result)
+            if processes().first:
+                _remember(key, result)
         trained[name] = (learner, result)
     return trained
 
 
 def _recall(key: str) -> TrainResult | None:
     """Return what the cache has under a key, or None."""
-    file = cache_root() / "learned" / f"{key}.safetensors"
     try:
-        with safe_open(file, framework="pt") as found:
-            losses = json.loads(found.metadata()["losses"])
-            return TrainResult({n: found.get_tensor(n) for n in found.keys()}, tuple(losses))  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        kept = (cache_root() / "learned" / f"{key}.safetensors").read_bytes()
+    except OSError:
+        kept = b""
+    try:
+        # What the first process has counts for all, so that none goes to train alone.
+        state, found = State.unpack(processes().from_first(kept))
+    except ValueError:
         return None
+    return TrainResult(state.meta, state.history) if found == key else None
 
 
 def _remember(key: str, result: TrainResult) -> None:
@@ -155,7 +179,7 @@ def _remember(key: str, result: TrainResult) -> None:
     folder = cache_root() / "learned"
     try:
         with atomic_file(folder / f"{key}.safetensors") as beside:
-            write_tensors(beside, result.meta, {"losses": json.dumps(result.losses)})
+            beside.write_bytes(State(result.meta, history=result.history).pack(key))
         for old in sorted(folder.glob("*.safetensors"), key=lambda f: f.stat().st_mtime)[:-_KEPT]:
             old.unlink(missing_ok=True)
     except (StorageError, OSError) as error:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metaglot.cli.console import out, say, show_notices
+from metaglot.cli.console import out, said_by, say, show_notices
 from metaglot.cli.options import (
     Columns,
     EncoderOption,
@@ -17,6 +17,7 @@ from metaglot.cli.options import (
     Parallel,
     RecipeOption,
     Seed,
+    Settings,
     SourcesOption,
     Steps,
     mapping,
@@ -24,6 +25,7 @@ from metaglot.cli.options import (
     recipe_from,
     split_names,
     split_numbers,
+    train_settings,
 )
 from metaglot.errors import SettingsError
 
@@ -49,15 +51,34 @@ def train(
     rate: Annotated[
         float | None, typer.Option(help="What the outer rates are multiplied by.", show_default=False)
     ] = None,
+    settings: Settings = None,
+    log: Annotated[
+        Path | None,
+        # Not `--log`, which torchrun takes for an option of its own.
+        typer.Option("--log-folder", help="Log every step to log.jsonl in this folder.", show_default=False),
+    ] = None,
+    track: Annotated[
+        str | None,
+        typer.Option(help="Log to this too: tensorboard or wandb; needs --log-folder.", show_default=False),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Write every language's learning curve to this file.", show_default=False),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an artifact and its adaptations.")] = False,
 ) -> None:
     """Learn from the source languages how to learn another one.
 
-    Stopped with Ctrl-C, the same command goes on where it was.
+    Stopped with Ctrl-C, or killed, the same command goes on where it was.
 
     [dim]metaglot train home-assistant --held-out tha,eus --out assistant[/dim]
     """
     from metaglot import artifact
+    from metaglot.checkpoint import Checkpoint
+    from metaglot.distributed import processes
+    from metaglot.evaluation.report import check_plot
+    from metaglot.history import plot_curves
+    from metaglot.run_log import RunLog
     from metaglot.training import fit, make_learner
     from metaglot.training import train as run
 
@@ -73,17 +94,30 @@ def train(
         columns=mapping(column),
         encoding=encoding,
         parallel=parallel,
+        **train_settings(settings),
         **{"train.seed": seed, "train.steps": steps, "train.rate": rate},
     )
-    make_learner(chosen)  # what is wrong with it is said before anything is read
+    # What is wrong is said before anything is read.
+    make_learner(chosen)
     artifact.check_free(out_dir, overwrite=overwrite)
-    loaded = recipe_corpus(chosen)
-    fitted = fit(loaded, chosen)
-    show_notices(fitted.space.notices)
-    made = run(
-        loaded, chosen, fitted=fitted, checkpoint=out_dir.with_name(f".{out_dir.name}.checkpoint.safetensors")
-    )
+    if track is not None and log is None:
+        raise SettingsError("expected --log-folder DIR with --track, found none.")
+    if plot is not None:
+        check_plot(plot)
+    run_log = None if log is None else RunLog(log, track)
+    first = processes().first
+    with said_by(first):
+        loaded = recipe_corpus(chosen)
+        fitted = fit(loaded, chosen)
+        show_notices(fitted.space.notices)
+        checkpoint = out_dir.with_name(f".{out_dir.name}.checkpoint.safetensors")
+        made = run(loaded, chosen, fitted=fitted, checkpoint=checkpoint, log=run_log)
+    if not first:
+        return
     artifact.save(made, out_dir, overwrite=overwrite)
+    Checkpoint(checkpoint).remove()
+    if plot is not None:
+        plot_curves(made.facts["training"], plot)
     facts = made.facts
     say(
         f"Learned from {len(facts['sources'])} languages and {len(made.model.labels)} labels with "
@@ -108,6 +142,7 @@ def evaluate(
     recipe: RecipeOption = None,
     seed: Seed = None,
     steps: Steps = None,
+    settings: Settings = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every record to this file.", show_default=False)
     ] = None,
@@ -119,11 +154,12 @@ def evaluate(
 
     [dim]metaglot evaluate home-assistant --held-out tha,eus,vie --learners auto,maml --json grid.json[/dim]
     """
+    from metaglot.distributed import processes
     from metaglot.evaluation.baselines import BASELINES, default_baselines
     from metaglot.evaluation.grid import check_grid, run_grid
     from metaglot.evaluation.report import Report, check_plot
     from metaglot.learners import LEARNERS
-    from metaglot.training import evaluation_facts, fit, train_learners
+    from metaglot.training import evaluation_facts, fit, fitting_learners, train_learners
 
     chosen = recipe_from(
         recipe,
@@ -134,9 +170,10 @@ def evaluate(
         columns=mapping(column),
         encoding=encoding,
         parallel=parallel,
+        **train_settings(settings),
         **{"train.seed": seed, "train.steps": steps},
     )
-    names = list(LEARNERS) if learners == "all" else list(split_names(learners) or ())
+    names = fitting_learners() if learners == "all" else list(split_names(learners) or ())
     for name in names:
         LEARNERS[name]
     named = () if baselines in {"all", "none"} else split_names(baselines) or ()
@@ -148,9 +185,13 @@ def evaluate(
         raise SettingsError("expected --held-out LANGUAGES to evaluate on, found none.")
     if plot is not None:
         check_plot(plot)
-    fitted = fit(recipe_corpus(chosen), chosen)
-    show_notices(fitted.space.notices)
-    trained = train_learners(fitted, chosen, names)
+    first = processes().first
+    with said_by(first):
+        fitted = fit(recipe_corpus(chosen), chosen)
+        show_notices(fitted.space.notices)
+        trained = train_learners(fitted, chosen, names)
+    if not first:
+        return
     compared = default_baselines(fitted.sources.model) if baselines == "all" else named
     records = run_grid(
         fitted.sources,

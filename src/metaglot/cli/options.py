@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,6 +59,15 @@ RecipeOption = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Of everything random; 0 by default.", show_default=False)]
 Steps = Annotated[int | None, typer.Option(help="Outer steps.", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="SETTING=VALUE of the recipe's table [train], e.g. clip=1.0 or validation=swh,yor; may be "
+        "repeated.",
+        show_default=False,
+    ),
+]
 Encoding = Annotated[str | None, typer.Option(help="Of text files; UTF-8 by default.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 
@@ -102,6 +112,26 @@ def split_numbers(text: str) -> list[int]:
         return [int(part) for part in split_names(text) or ()]
     except ValueError as error:
         raise SettingsError(f"expected numbers such as 0,1,4,8,16, found {text!r}.") from error
+
+
+def train_settings(pairs: list[str] | None) -> dict[str, Any]:
+    """Read SETTING=VALUE pairs, values as in TOML; quotes and brackets may be left out."""
+    found: dict[str, Any] = {}
+    for pair in pairs or ():
+        name, equals, text = (part.strip() for part in pair.partition("="))
+        if not equals or not name:
+            raise SettingsError(f"expected --set SETTING=VALUE, such as clip=1.0, found {pair!r}.")
+        found[f"train.{name}"] = _value(text)
+    return found
+
+
+def _value(text: str) -> Any:
+    for written in (text, f"[{text}]"):
+        try:
+            return tomllib.loads(f"value = {written}")["value"]
+        except tomllib.TOMLDecodeError:
+            continue
+    return text if "," not in text else list(split_names(text) or ())
 
 
 def mapping(pairs: list[str] | None) -> dict[str, str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,6 +17,9 @@ from metaglot.model import Model, Sources, Table, target_table
 from metaglot.progress import progress
 from metaglot.space import TaskSpace, draw_support
 from metaglot.types import Batch, Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -91,14 +94,14 @@ def run_grid(
                 for draw in range(draws if k else 1):
                     rows = draw_support(task.pool, task.labels, k, seed, task.language, draw)
                     support = pool.batch(model, rows, task.labels)
-                    heads: dict[tuple[str, bool], Params] = {}
+                    found: dict[tuple[str, bool], Tensor] = {}
                     for name, baseline in made.items():
                         if k or baseline.zero_shots:
-                            heads[name, False] = baseline.fit(model, support)
+                            found[name, False] = model.task_model.forward(baseline.fit(model, support), query)
                     for name, (learner, meta) in learners.items():
-                        heads[name, True] = adapted_head(model, learner, meta, support)
-                    for (name, learned), head in heads.items():
-                        metrics = classification_metrics(model.task_model.forward(head, query), query.targets)
+                        found[name, True] = _logits(model, learner, meta, support, query)
+                    for (name, learned), logits in found.items():
+                        metrics = classification_metrics(logits, query.targets)
                         records.append(Record(name, learned, task.language, k, draw, len(support), metrics))
                     advance(1 if k else draws, task.language)
     if not records:
@@ -128,6 +131,15 @@ def adapted_head(model: Model, learner: Learner, meta: Params, support: Batch) -
         return zero_shot_head(model, len(support.classes))
     with torch.no_grad():
         return learner.adapt(model.task_model, meta, support)
+
+
+def _logits(model: Model, learner: Learner, meta: Params, support: Batch, query: Batch) -> Tensor:
+    """What a learner makes of a query set after adapting to a support set, zero-shot where it is empty."""
+    adapted = adapted_head(model, learner, meta, support)
+    if len(support) == 0:
+        return model.task_model.forward(adapted, query)
+    with torch.no_grad():
+        return learner.predict(model.task_model, meta, adapted, query)
 
 
 def _whole(table: Table, model: Model, labels: Sequence[str]) -> Batch:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from metaglot.errors import DataError
 from metaglot.types import Batch
 
 if TYPE_CHECKING:
@@ -48,14 +49,14 @@ def ridge(
         scales: block name → a_b, of the blocks to be used.
         penalty: λ > 0.
     """
-    alpha = torch.cholesky_solve(targets, _factor(kernel_of(batch, scales), penalty))
+    alpha = torch.cholesky_solve(targets, factor_of(kernel_of(batch, scales), penalty))
     return primal(batch.inputs, scales, alpha)
 
 
 def inverse_of(kernel: Tensor, penalty: Tensor | float) -> Tensor:
     """Return (K + λ I)⁻¹ `[n, n]`."""
     # cholesky_inverse would say the same, several times as slowly.
-    return torch.cholesky_solve(torch.eye(len(kernel), dtype=kernel.dtype), _factor(kernel, penalty))
+    return torch.cholesky_solve(torch.eye(len(kernel), dtype=kernel.dtype), factor_of(kernel, penalty))
 
 
 def duals(
@@ -92,9 +93,20 @@ def primal(
     return {name: scale * scale * (alpha.T @ inputs[name]) for name, scale in scales.items()}
 
 
-def _factor(kernel: Tensor, penalty: Tensor | float) -> Tensor:
+def factor_of(kernel: Tensor, penalty: Tensor | float) -> Tensor:
+    """Return the Cholesky factor L `[n, n]`, lower triangular, of K + λ I.
+
+    Raises:
+        DataError: it has none, since the features are not finite or λ is lost in rounding.
+    """
     eye = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
-    factor: Tensor = torch.linalg.cholesky(kernel + penalty * eye)
+    factor: Tensor
+    factor, fault = torch.linalg.cholesky_ex(kernel + penalty * eye)
+    if bool(fault):
+        raise DataError(
+            "expected a kernel that is positive definite with its penalty, found one that is not.",
+            hint="Look for features that are not numbers, or far too large; or raise the penalty.",
+        )
     return factor
 
 

@@ -266,7 +266,7 @@ def _set_modes(module: nn.Module, *, dropout: bool, batch_norm: str) -> None:
 
 
 class _WeightNorm(nn.Module):
-    """w = g v / ‖v‖, of operations whose second derivatives are right: those of PyTorch's fused one are not."""
+    """w = g v / ‖v‖, by operations with right second derivatives: PyTorch's fused one has wrong ones."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

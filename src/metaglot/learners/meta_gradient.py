@@ -63,7 +63,8 @@ def meta_gradient(
         The loss, and name → gradient for every meta-parameter with an outer rate above zero.
 
     Raises:
-        SettingsError: `chunk`, `memory` or `threads` is not positive, or there is no episode.
+        SettingsError: `chunk`, `memory` or `threads` is not positive, there is no episode, a task's
+            weight is negative, or all are zero.
     """
     if not episodes or min(threads, chunk or 1, memory or 1) < 1 or 0 in (chunk, memory):
         raise SettingsError(
@@ -73,14 +74,18 @@ def meta_gradient(
     if threads > 1:
         memory, chunk = memory and memory // threads, chunk or 1
     leaves = {n: v.detach().requires_grad_() if learner.outer_rate(n) > 0 else v for n, v in meta.items()}
-    total = sum(_weight(e) for e in episodes)
+    weights = [_weight(e) for e in episodes]
+    total = sum(weights)
+    if min(weights) < 0 or total <= 0:
+        raise SettingsError(f"expected task weights ≥ 0 and one above, found {weights}.")
+    episodes = [e for e, weight in zip(episodes, weights, strict=True) if weight]
     learned = [n for n, v in leaves.items() if v.requires_grad]
     sums: list[Tensor] = [torch.zeros_like(leaves[n]) for n in learned]
     loss = torch.zeros(())
 
     def part_of(part: _Part) -> tuple[Tensor, Sequence[Tensor | None]]:
         tasks, again = part
-        share = sum(_weight(e) for e in tasks) / total if total > 0 else 1.0
+        share = sum(_weight(e) for e in tasks) / total
         with torch.enable_grad(), recomputation(again):
             found = learner.meta_loss(model, leaves, tasks) * share
             grads = torch.autograd.grad(found, [leaves[n] for n in learned], allow_unused=True)
@@ -133,32 +138,75 @@ def _parts(
             count = -(-len(group) // size)
             size = -(-len(group) // count)
         found += [(group[i : i + size], again) for i in range(0, len(group), size)]
-    return [(part, again) for part, again in found if sum(_weight(e) for e in part) > 0]
+    return found
 
 
 _MEASURED: WeakKeyDictionary[Any, dict[Any, int]] = WeakKeyDictionary()
 
 
 def _bytes_of_a_task(learner: Learner, model: Any, meta: Params, episode: Any, recompute: bool) -> int:
-    """What the graph of one task's meta-loss holds, measured once for a learner and a shape."""
+    """The most that graphs of one task hold at a time, measured once for a learner and a shape."""
     known = _MEASURED.setdefault(learner, {})
     shape = (signature(episode.support), signature(episode.query)) if isinstance(episode, Episode) else None
     key = (id(model), shape, recompute)
     if key not in known:
-        sizes: dict[int, int] = {}
-        own = {v.untyped_storage().data_ptr() for v in meta.values()}
-
-        def seen(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                sizes[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(seen, lambda t: t), recomputation(recompute):
-            kept = learner.meta_loss(model, meta, [episode])  # alive until all has been counted
-        known[key] = int(sum(sizes.values()) * _OVERHEAD)
-        del kept
+        held = _Held({v.untyped_storage().data_ptr() for v in meta.values()})
+        learned = [v for v in meta.values() if v.requires_grad]
+        device = learned[0].device
+        hooks = torch.autograd.graph.saved_tensors_hooks(held.keep, lambda kept: kept.tensor)
+        # What is measured draws no random numbers that the caller would have drawn.
+        with (
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            torch.enable_grad(),
+            hooks,
+            recomputation(recompute),
+        ):
+            torch.autograd.grad(learner.meta_loss(model, meta, [episode]), learned, allow_unused=True)
+        known[key] = int(held.most * _OVERHEAD)
     return known[key]
+
+
+class _Held:
+    """Counts the bytes that graphs hold.
+
+    Args:
+        own: where the storages are that graphs do not hold by themselves.
+
+    Attributes:
+        most: the bytes that were held at one time.
+    """
+
+    def __init__(self, own: set[int]) -> None:
+        self.now = self.most = 0
+        self._own = own
+        self._users: dict[int, int] = {}
+
+    def keep(self, tensor: Tensor) -> _Kept:
+        """Return a tensor that a graph saves, to be counted until the graph is gone."""
+        return _Kept(tensor, self)
+
+    def count(self, storage: torch.UntypedStorage, users: int) -> None:
+        """Count one user more, or less, of a storage."""
+        place, size = storage.data_ptr(), storage.nbytes()
+        if place in self._own:
+            return
+        before = self._users.get(place, 0)
+        self._users[place] = before + users
+        if before == 0 or before + users == 0:
+            self.now += size * users
+            self.most = max(self.most, self.now)
+
+
+class _Kept:
+    """A tensor that a graph holds."""
+
+    def __init__(self, tensor: Tensor, held: _Held) -> None:
+        self.tensor = tensor
+        self._held = held
+        held.count(tensor.untyped_storage(), 1)
+
+    def __del__(self) -> None:
+        self._held.count(self.tensor.untyped_storage(), -1)
 
 
 def _free_memory() -> int:

@@ -2,31 +2,48 @@
 
     c_y = mean of f(x) over the support examples of y,    logit_y(q) = −Σ_b τ_b ‖f_b(q) − c_{b,y}‖²
 
-Snell, Swersky & Zemel (2017), "Prototypical networks for few-shot learning", eqs. 1 and 2. The
-encoder is frozen, so what is learned is f: a linear projection P_b of every dense block (lexical
-blocks are taken as they are), and one sharpness τ_b per block. Up to a term that is the same for
-every label, the logits are linear in q (ibid., eq. 8), which is how they are kept:
+Snell, Swersky & Zemel (2017), "Prototypical networks for few-shot learning", eqs. 1 and 2. What is
+learned is f and one sharpness τ_b per block b. On a body, f is the body. Over frozen features f is a
+linear projection P_b of every dense block (lexical blocks are taken as they are). Up to a term that is
+the same for every label, the logits are linear in q (ibid., eq. 8), which is how they are kept:
 
     W_b = 2 τ_b C_b P_b,    bias = −Σ_b τ_b ‖c_b‖²
+
+with C_b `[C, d]` the projected class means of block b.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 
-from metaglot.learners.base import as_it_is, by_head, check_support, mean_query_loss, nothing_written
+from metaglot.learners.base import START, as_it_is, body_start, by_head, mean_query_loss, nothing_written
+from metaglot.learners.features import (
+    ABSENT,
+    PROJECTION,
+    class_means,
+    membership,
+    projected,
+    projections,
+    support_features,
+)
 from metaglot.types import Batch, FeatureModel, Params
 
 if TYPE_CHECKING:
-    from torch import Generator
+    from torch import Generator, Tensor
+
+SHARPNESS = "log_sharpness."
 
 
 class ProtoNet:
-    """Nearest class mean in a projection of the features that is meta-learned (ProtoNet)."""
+    """Nearest class mean in features or a projection of them that is meta-learned (ProtoNet).
+
+    Args:
+        outer_rate: the outer loop's step size for a body.
+    """
 
     needs = frozenset({"label-scores"})
 
@@ -35,36 +52,59 @@ class ProtoNet:
     meta_loss = mean_query_loss
     write = nothing_written
 
+    def __init__(self, *, outer_rate: float = 0.003) -> None:
+        self.start_rate = outer_rate
+
     def init(self, model: FeatureModel, generator: Generator) -> Params:
-        """Return identity projections and a sharpness of 8 per block."""
-        meta = {f"log_sharpness.{block}": torch.tensor(math.log(8.0)) for block in model.blocks}
-        for block, width in model.blocks.items():
-            if block not in model.lexical:
-                meta[f"projection.{block}"] = torch.eye(width)
-        return meta
+        """Return the body's start, identity projections and a sharpness per block.
+
+        The sharpness is 8 for frozen features, whose norm is about one, and 1, as in the paper, on a body.
+        """
+        return body_start(model) | first_sharpness(model, 1.0 if model.body else 8.0) | projections(model)
 
     def outer_rate(self, name: str) -> float:
         """Return the outer loop's rate for a meta-parameter."""
-        return 0.002 if name.startswith("projection") else 0.03
+        return metric_rate(name, self.start_rate)
 
     def adapt(self, model: FeatureModel, meta: Params, support: Batch) -> Params:
         """Return the prototypes of the support set, as a linear head.
 
         Raises:
-            DataError: a label has no support example, so it has no mean.
+            DataError: the support set has fewer than two labels, or does not fit the model.
         """
-        check_support(support)
-        n_labels = len(support.classes)
-        member = F.one_hot(support.targets, n_labels).to(next(iter(support.inputs.values())).dtype)
-        count = member.sum(0)
-        present = count > 0
-        weights, bias = {}, torch.zeros(n_labels, dtype=member.dtype, device=member.device)
-        for block in model.blocks:
-            sharpness = meta[f"log_sharpness.{block}"].exp()
-            means = (member.T @ support.inputs[block]) / count.clamp(min=1).unsqueeze(-1)
-            projection = meta.get(f"projection.{block}")
-            centres = means if projection is None else means @ projection.T
-            weights[block] = 2 * sharpness * (centres if projection is None else centres @ projection)
-            bias = bias - sharpness * centres.square().sum(-1)
-        # A label without examples has no prototype: it can never be the nearest.
-        return model.linear_head(weights, torch.where(present, bias, bias.new_tensor(-1e4)))
+        features = support_features(model, meta, support)
+        member, count = membership(features)
+        means = {block: class_means(features.inputs[block], member, count) for block in model.blocks}
+        return nearest_mean(model, meta, means, count > 0)
+
+
+def first_sharpness(model: FeatureModel, start: float) -> Params:
+    """Return a sharpness to start from per block, in logarithms."""
+    return {SHARPNESS + block: torch.tensor(math.log(start)) for block in model.blocks}
+
+
+def metric_rate(name: str, body: float) -> float:
+    """Return the outer loop's rate for what learners of a metric learn, `body` for a body."""
+    if name.startswith(START):
+        return body
+    return 0.002 if name.startswith(PROJECTION) else 0.03
+
+
+def nearest_mean(model: FeatureModel, meta: Params, means: Mapping[str, Tensor], known: Tensor) -> Params:
+    """Return the head that compares with class means.
+
+    Args:
+        model: the model.
+        meta: `projection.<block>` and `log_sharpness.<block>`.
+        means: block name → class means `[C, d]`, not projected.
+        known: which labels have a mean `[C]`, bool; the others are never the nearest.
+    """
+    weights, some = {}, next(iter(means.values()))
+    bias = some.new_zeros(len(some))
+    for block, mean in means.items():
+        sharpness = meta[SHARPNESS + block].exp()
+        centres = projected(meta, block, mean)
+        projection = meta.get(PROJECTION + block)
+        weights[block] = 2 * sharpness * (centres if projection is None else centres @ projection)
+        bias = bias - sharpness * centres.square().sum(-1)
+    return model.linear_head(weights, torch.where(known, bias, bias.new_tensor(ABSENT)))
