@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from metaglot.errors import MetaglotError
     from metaglot.evaluation.grid import run_grid
     from metaglot.evaluation.report import Report
-    from metaglot.outer_loop import meta_train
+    from metaglot.learners import LEARNERS
+    from metaglot.learners.meta_gradient import meta_gradient
+    from metaglot.learners.modules import EmbeddingModel, ModuleModel
+    from metaglot.outer_loop import meta_train, optimize
+    from metaglot.run_log import RunLog
     from metaglot.training import fit, train, train_learners
-    from metaglot.types import Corpus, Example
+    from metaglot.types import Batch, Corpus, Episode, Example
 
 __version__ = "0.1.0"
 
@@ -32,13 +36,19 @@ _HOMES = {
     "Adaptation": "artifact",
     "Adapted": "adapting",
     "Artifact": "artifact",
+    "Batch": "types",
     "Corpus": "types",
+    "EmbeddingModel": "learners.modules",
+    "Episode": "types",
     "Estimate": "adapting",
     "Example": "types",
+    "LEARNERS": "learners",
     "MetaglotError": "errors",
+    "ModuleModel": "learners.modules",
     "Prediction": "adapting",
     "Recipe": "config",
     "Report": "evaluation.report",
+    "RunLog": "run_log",
     "TrainSettings": "config",
     "adapt": "adapting",
     "fit": "training",
@@ -46,7 +56,9 @@ _HOMES = {
     "load_corpus": "data",
     "load_encoder": "encoders",
     "load_examples": "data",
+    "meta_gradient": "learners.meta_gradient",
     "meta_train": "outer_loop",
+    "optimize": "outer_loop",
     "predict": "adapting",
     "read_recipe": "config",
     "read_texts": "data",
@@ -58,16 +70,22 @@ _HOMES = {
 }
 
 __all__ = [
+    "LEARNERS",
     "Adaptation",
     "Adapted",
     "Artifact",
+    "Batch",
     "Corpus",
+    "EmbeddingModel",
+    "Episode",
     "Estimate",
     "Example",
     "MetaglotError",
+    "ModuleModel",
     "Prediction",
     "Recipe",
     "Report",
+    "RunLog",
     "TrainSettings",
     "adapt",
     "fit",
@@ -75,7 +93,9 @@ __all__ = [
     "load_corpus",
     "load_encoder",
     "load_examples",
+    "meta_gradient",
     "meta_train",
+    "optimize",
     "predict",
     "read_recipe",
     "read_texts",

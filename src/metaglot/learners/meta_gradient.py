@@ -152,7 +152,7 @@ def _bytes_of_a_task(learner: Learner, model: Any, meta: Params, episode: Any, r
     if key not in known:
         held = _Held({v.untyped_storage().data_ptr() for v in meta.values()})
         learned = [v for v in meta.values() if v.requires_grad]
-        device = learned[0].device
+        device = next(iter(meta.values())).device
         hooks = torch.autograd.graph.saved_tensors_hooks(held.keep, lambda kept: kept.tensor)
         # What is measured draws no random numbers that the caller would have drawn.
         with (
@@ -201,7 +201,8 @@ class _Kept:
     """A tensor that a graph holds."""
 
     def __init__(self, tensor: Tensor, held: _Held) -> None:
-        self.tensor = tensor
+        # Without its history, which autograd puts back: a graph that holds its own result is never freed.
+        self.tensor = tensor.detach()
         self._held = held
         held.count(tensor.untyped_storage(), 1)
 
