@@ -100,9 +100,9 @@ def main() -> None:
 
 def _run(folder: Path, file: Path, language: str, cache: Path) -> dict[str, float]:
     """Run the command in a new process; the encoder's own folder is linked into the run's cache."""
-    from time import perf_counter  # noqa: PLC0415
+    from time import perf_counter
 
-    from metaglot.storage import cache_root  # noqa: PLC0415
+    from metaglot.storage import cache_root
 
     cache.mkdir(exist_ok=True)
     if not (cache / "encoders").exists():

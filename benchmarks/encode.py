@@ -147,8 +147,8 @@ def main(
 
 
 def measure(engine, source, rounds, sentences, seed, json_file):
-    import torch  # noqa: PLC0415 - not needed for the reference vectors
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+    import torch
+    from sentence_transformers import SentenceTransformer
 
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     folder = str(build(source))

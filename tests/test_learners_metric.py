@@ -1,6 +1,4 @@
-"""Learners that make a head in closed form: what they have in common on a body, and the metric ones' identities."""
-
-import copy
+"""Learners whose head is worked out, not stepped to: what all share on a body; identities of metric ones."""
 
 import pytest
 import torch
@@ -267,6 +265,6 @@ def test_protonet_and_matching_agree_with_one_example_a_label_on_directions(doub
         Batch({"x": F.normalize(b.inputs["x"])}, b.targets, b.classes) for b in (task.support, task.query)
     ]
     sharp = {name: {"log_sharpness.x": torch.tensor(t).log()} for name, t in (("p", 2.0), ("m", 4.0))}
-    one = logits_of(ProtoNet(), model, copy.copy(begun(ProtoNet(), model)) | sharp["p"], Episode(*unit))
-    two = logits_of(Matching(), model, copy.copy(begun(Matching(), model)) | sharp["m"], Episode(*unit))
+    one = logits_of(ProtoNet(), model, begun(ProtoNet(), model) | sharp["p"], Episode(*unit))
+    two = logits_of(Matching(), model, begun(Matching(), model) | sharp["m"], Episode(*unit))
     assert torch.allclose(one.softmax(1), two.softmax(1), atol=1e-12)

@@ -113,7 +113,7 @@ def test_the_start_of_a_tied_parameter_is_used_in_both_places(double):
         ),
         (Odd, {"ids": 1}, "found ids without scale"),
         (Odd, {"tokens": 1}, "found tokens without scale"),
-        (lambda: nets.mlp(), {"x": 1, "y": 1}, r"arguments \(input\), found x, y"),
+        (nets.mlp, {"x": 1, "y": 1}, r"arguments \(input\), found x, y"),
     ],
 )
 def test_inputs_of_other_names_are_refused(module, inputs, message):

@@ -51,7 +51,7 @@ class Adaptation:
     Attributes:
         language: the code.
         labels: what can be predicted in the language, in the order of the head's rows.
-        head: the head's parameters, float32 values that float16 holds exactly.
+        head: what the learner adapted, a linear head for most, in float32 values that float16 holds exactly.
         examples: how many examples it was made from.
         estimate: the cross-validated gain over zero-shot, see `metaglot.adapting.Estimate`.
     """

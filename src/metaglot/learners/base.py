@@ -13,7 +13,8 @@ functions are pure: they change none of their arguments.
 What is shared and what is a task's own are kept apart: `adapt` returns the task's own parameters
 alone, and `predict` puts them beside the shared ones, which stay among the meta-parameters. Over a
 linear head on frozen features (`outputs` is "label-scores" and `body` is empty) the adaptation is the
-whole head, whatever the learner, so that it runs without the learner and without ω.
+whole head, so that it runs without the learner and without ω, for every learner whose predictions are
+linear in the features. What the others adapt (`matching`, `laplace`) their own `predict` alone can run.
 """
 
 from __future__ import annotations

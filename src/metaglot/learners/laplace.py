@@ -68,7 +68,7 @@ class Laplace:
 
     def outer_rate(self, name: str) -> float:
         """Return the outer loop's rate for a meta-parameter."""
-        return self.start_rate if name.startswith(START) else 0.03
+        return self.start_rate if name.startswith(START) else 0.1
 
     def adapt(self, model: FeatureModel, meta: Params, support: Batch) -> Params:
         """Return the logistic head of the support set, and R.

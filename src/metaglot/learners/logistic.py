@@ -13,7 +13,7 @@ At the solution W = Aᵀ Φ, with A `[n, C]` the residuals of n support examples
 
     F(A; K, O, λ) = λ A + P − Y = 0,    P = softmax(K A + O),    O = s · prior,    Y one-hot
 
-With K = G Gᵀ, G `[n, r]` of full rank, the scores are G V + O, and Newton's method finds V `[r, C]`:
+With K = G Gᵀ, G `[n, r]`, the scores are G V + O, and Newton's method finds V `[r, C]`:
 
     Newton:    (λ I + Gᵀ H G) dV = Gᵀ (P − Y) + λ V,        H_i = diag p_i − p_i p_iᵀ
     gradient:  (λ I + Gᵀ H G) t = Gᵀ H ∂L/∂A,               u = (∂L/∂A − G t) / λ
@@ -72,12 +72,12 @@ class Logistic:
         self.start_rate = outer_rate
 
     def init(self, model: FeatureModel, generator: Generator) -> Params:
-        """Return the body's start, λ = 1, equal scales and a trust of 8 in the prior, in logarithms."""
+        """Return the body's start, λ = 1, equal scales and a trust of 20 in the prior, in logarithms."""
         return first_logistic(model)
 
     def outer_rate(self, name: str) -> float:
         """Return the outer loop's rate for a meta-parameter."""
-        return self.start_rate if name.startswith(START) else 0.03
+        return self.start_rate if name.startswith(START) else 0.1
 
     def adapt(self, model: FeatureModel, meta: Params, support: Batch) -> Params:
         """Return the logistic head of the support set.
@@ -92,8 +92,8 @@ class Logistic:
 
 
 def first_logistic(model: FeatureModel) -> Params:
-    """Return the body's start, λ = 1, equal scales and a trust of 8 in the prior, in logarithms."""
-    return body_start(model) | first_scales(model) | {TRUST: torch.tensor(math.log(8.0))}
+    """Return the body's start, λ = 1, equal scales and a trust of 20 in the prior, in logarithms."""
+    return body_start(model) | first_scales(model) | {TRUST: torch.tensor(math.log(20.0))}
 
 
 def fit_logistic(kernel: Tensor, support: Batch, meta: Params) -> tuple[Tensor, Tensor]:
@@ -121,9 +121,7 @@ class _Solution(torch.autograd.Function):
                 "expected features and a penalty that are numbers, found others.",
                 hint="Look for features that are not finite, or far too large.",
             )
-        values, vectors = torch.linalg.eigh(kernel.double())
-        kept = values > values[-1].clamp(min=0) * torch.finfo(kernel.dtype).eps
-        factor = vectors[:, kept] * values[kept].sqrt()
+        factor = _root(kernel)
         chances = _newton(factor, offset.double(), penalty.double(), targets.double())
         residuals = (targets - chances) / penalty.double()
         ctx.save_for_backward(kernel, offset, penalty, factor, chances, residuals)
@@ -142,6 +140,17 @@ class _Solution(torch.autograd.Function):
         return (-curved @ residuals.T).to(kernel), (-curved).to(offset), by_penalty.to(penalty), None
 
 
+def _root(kernel: Tensor) -> Tensor:
+    """G `[n, r]` with K = G Gᵀ."""
+    factor: Tensor
+    factor, fault = torch.linalg.cholesky_ex(kernel.double())
+    if bool(fault):  # K is singular
+        values, vectors = torch.linalg.eigh(kernel.double())
+        kept = values > values[-1].clamp(min=0) * torch.finfo(kernel.dtype).eps
+        factor = vectors[:, kept] * values[kept].sqrt()
+    return factor
+
+
 def _curved(chances: Tensor, y: Tensor) -> Tensor:
     """H y `[n, C]`."""
     return chances * (y - (chances * y).sum(-1, keepdim=True))
@@ -153,7 +162,7 @@ def _solve(factor: Tensor, chances: Tensor, penalty: Tensor, right: Tensor, tole
     if right.numel() <= _DIRECT:
         eye = torch.eye(n_labels, dtype=right.dtype, device=right.device)
         H = chances.unsqueeze(2) * (eye - chances.unsqueeze(1))
-        matrix = torch.einsum("ir,iab,is->rasb", factor, H, factor).reshape(right.numel(), -1)
+        matrix = torch.einsum("ir,iab,is->rasb", factor, H, factor).reshape(right.numel(), right.numel())
         matrix.diagonal().add_(penalty)
         return torch.cholesky_solve(right.reshape(-1, 1), torch.linalg.cholesky(matrix)).reshape(right.shape)
 

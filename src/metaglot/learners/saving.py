@@ -76,7 +76,8 @@ def load_learner(folder: Path | str, model: TaskModel | None = None) -> tuple[Le
     manifest = _manifest(folder)
     path = folder / _file_of(manifest["meta"])
     meta, about = load_tensors(path, "meta-parameters")
-    if about["hash"] != manifest["meta"] or _shapes(meta) != manifest["tensors"]:
+    written = {key: manifest.get(key) for key in ("format", "learner", "options", "tensors")}
+    if about != written | {"hash": manifest["meta"]} or _shapes(meta) != manifest["tensors"]:
         raise ArtifactError("expected the meta-parameters of learner.json, found others.", where=Where(path))
     learner: Learner = _made(manifest["learner"], manifest["options"])
     if model is not None:
