@@ -23,10 +23,14 @@ _WANTED = {
     "MALLOC_MMAP_THRESHOLD_": "8000000000",
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
 }
-if __name__ == "__main__" and any(os.environ.get(name) != value for name, value in _WANTED.items()):
+_APART = "META_STEP_MEMORY"  # memory is measured in processes that give back what they free
+_UNSET = any(os.environ.get(name) != value for name, value in _WANTED.items())
+if __name__ == "__main__" and _UNSET and _APART not in os.environ:
     os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | _WANTED)
 
 import argparse
+import ctypes
+import gc
 import importlib.metadata
 import json
 import math
@@ -72,7 +76,9 @@ def main() -> None:
     found = facts()
     if options.json and options.json.exists():
         kept = json.loads(options.json.read_text(encoding="utf-8"))
-        found = found | {"parts": kept["parts"], "growth": kept["growth"]}
+        same = all(found[part] == kept[part] for part in ("versions", "machine", "cases"))
+        found |= {"parts": kept["parts"], "growth": kept["growth"]} if same else {}
+        found |= {"encoder_inside": kept["encoder_inside"]} if same and "encoder_inside" in kept else {}
 
     def save() -> None:
         if options.json:
@@ -84,13 +90,14 @@ def main() -> None:
                 rows = found["parts"].setdefault(f"{part}: {name}, {order} order", {})
                 measure(case, order == "first", options, rows, save)
                 for runner, row in rows.items():
-                    if "memory_mib" not in row and "skipped" not in row:
+                    if "memory_mib" not in row and "seconds" in row:
                         row["memory_mib"] = memory_apart(part, place, runner, order)
                         save()
                 show(f"({part}) {name}, {order} order", rows)
-    if "c" in options.part:
+    if "c" in options.part and "encoder_inside" not in found:
         found["encoder_inside"] = encoder_inside()
         save()
+    if "c" in options.part:
         console.print(found["encoder_inside"])
     if "d" in options.part:
         growth(found["growth"], options, save)
@@ -98,7 +105,7 @@ def main() -> None:
 
 def facts() -> dict:
     """Versions and machine."""
-    names = ("torch", "metaglot", "higher", "torchopt", "iteryne", "numpy")
+    names = ("torch", "metaglot", "higher", "torchopt", "iteryne", "parallel-metalearn", "numpy")
     installed = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
     cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     return {
@@ -110,8 +117,14 @@ def facts() -> dict:
             "bfloat16": "avx512_bf16" in cpu,
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
-            "load": os.getloadavg()[0],
         },
+        "cases": {
+            part: [
+                [name, case.tasks, case.ways, case.shots, case.queries, case.steps] for name, case in cases
+            ]
+            for part, cases in PARTS.items()
+        },
+        "load_at_start": os.getloadavg()[0],
         "parts": {},
         "growth": {},
     }
@@ -125,6 +138,8 @@ def measure(case: Case, first_order: bool, options: argparse.Namespace, rows: di
             continue
         try:
             steps[name] = make(case, first_order)
+            if "skipped" in rows.get(name, {}):
+                del rows[name]
         except ImportError as error:
             rows[name] = {"skipped": f"not installed: {error}"}
     reference = steps["hand-written loop"]()
@@ -152,22 +167,27 @@ def error_of(found: dict, reference: dict) -> float:
 def memory_apart(part: str, place: int, runner: str, order: str) -> float | None:
     """What a step adds to the peak of a process of its own, in MiB."""
     command = [sys.executable, __file__, "--memory-of", part, str(place), runner, order]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    cold = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=cold | {_APART: "1"})
     return json.loads(done.stdout) if done.returncode == 0 else None
 
 
 def memory_here(part: str, place: str, runner: str, order: str) -> float:
     case = scaled(place, int(order)) if part == "d" else PARTS[part][int(place)][1]
     step = RUNNERS[runner](case, order == "first")
-    before = peak()
+    step()  # what is set up once, and what is measured once, is not a step's
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = held("VmRSS")
     step()
-    return round(peak() - before, 1)
+    return round(held("VmHWM") - before, 1)
 
 
-def peak() -> float:
-    """The most memory that the process has had, in MiB."""
+def held(what: str) -> float:
+    """What the process holds (VmRSS), or has held at most (VmHWM), in MiB."""
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(what):
             return int(line.split()[1]) / 1024
     raise SystemExit("memory is read from /proc, which this system has not got")
 

@@ -1,12 +1,8 @@
 """One meta-gradient by metaglot, by a hand-written loop, and by other libraries.
 
 Every runner gets a case and returns a function that makes one meta-gradient, name → tensor, of the mean
-query loss over the tasks. Other libraries are optional; what is not installed is left out with a note.
-They are installed into an environment of their own, beside metaglot:
-
-    pip install torch==2.13.0 higher==0.2.1 torchopt==0.7.3 parallel-metalearn==0.5.6 iteryne==0.1.0
-    learn2learn: a checkout of its repository; pip install "cython<3.1"; python setup.py build_ext --inplace;
-    LEARN2LEARN=/path/to/checkout (only its algorithms/maml.py is loaded: the package imports gym)
+query loss over the tasks. Other libraries are optional: what is not installed is left out with a note, and
+benchmarks/README.md says how to install it. torchopt runs by its functional interface.
 """
 
 from __future__ import annotations
@@ -25,6 +21,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from meta_step_cases import Case
+from meta_step_parallel import parallel_metalearn
 from metaglot.learners.maml import MAML
 from metaglot.learners.meta_gradient import meta_gradient
 from metaglot.learners.modules import ModuleModel
@@ -228,7 +225,8 @@ PEERS: dict[str, Callable[[Case, bool], Step]] = {
     "higher": higher,
     "learn2learn": learn2learn,
     "iteryne": iteryne,
+    "parallel-metalearn": parallel_metalearn,
     "vmap of torch.func.grad": vmap_of_grad,
 }
-INEXACT = ("vmap of torch.func.grad", "bfloat16")
+INEXACT = ("vmap of torch.func.grad", "parallel-metalearn", "bfloat16")
 """What does not count as an exact peer: wrong through LayerNorm, or of less precision on purpose."""

@@ -35,7 +35,7 @@ def episode(n: int = 8) -> Episode:
 
 meta = learner.init(model, torch.Generator())
 optimizer = torch.optim.Adam([{"params": [v], "lr": learner.outer_rate(n)} for n, v in meta.items()])
-for _ in range(40):
+for _ in range(30):
     _, gradient = meta_gradient(learner, model, meta, [episode() for _ in range(8)])
     for name, value in meta.items():
         value.grad = gradient[name]

@@ -34,7 +34,7 @@ sources, held_out = torch.arange(7), torch.arange(7, 10)
 
 meta = learner.init(model, torch.Generator())
 optimizer = torch.optim.Adam(meta.values(), lr=0.003)
-for _ in range(150):
+for _ in range(120):
     _, gradient = meta_gradient(learner, model, meta, [episode(sources, turns=4) for _ in range(4)])
     for name, value in meta.items():
         value.grad = gradient[name]

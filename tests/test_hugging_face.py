@@ -237,10 +237,10 @@ def test_labels_among_the_inputs_and_the_models_own_loss():
 
     tasks, learner = tasks_of(kind), nets.maml(2, 0.05)
     meta = learner.init(model, torch.Generator())
-    one = nets.gradient(learner, model, meta, [Episode(own(t.support), own(t.query)) for t in tasks])[1]
-    two = nets.gradient(learner, plain, meta, [Episode(shifted(t.support), shifted(t.query)) for t in tasks])[
-        1
-    ]
+    found = []
+    for one, form in ((model, own), (plain, shifted)):
+        formed = [Episode(form(t.support), form(t.query)) for t in tasks]
+        found.append(nets.gradient(learner, one, meta, formed)[1])
     assert nets.apart(*found) < 1e-6
 
 

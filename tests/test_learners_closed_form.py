@@ -24,8 +24,9 @@ pytestmark = pytest.mark.usefixtures("double")
 
 
 def begun(learner, model, **changes):
-    """The start, with some logarithms changed."""
+    """The start, with some logarithms changed, and the posterior at its own temperature."""
     meta = learner.init(model, torch.Generator().manual_seed(0))
+    meta |= {TEMPERATURE: torch.zeros(())} if TEMPERATURE in meta else {}
     return meta | {name: torch.tensor(float(value)).log() for name, value in changes.items()}
 
 

@@ -35,7 +35,8 @@ def before_and_after(left, tasks):
 def test_sinusoids_are_learned_from_ten_points(run):
     left = run("maml_loop")
     before, after = before_and_after(left, [left["episode"]() for _ in range(100)])
-    assert after < 1.5 < 3 < before
+    assert before > 3
+    assert after < 1.5
 
 
 def test_the_loop_has_twelve_lines():
@@ -47,7 +48,7 @@ def test_digits_that_were_held_out_are_told_apart(run, capsys):
     left = run("digits")
     assert re.fullmatch(r"Three digits .*: \d\d% right\n", capsys.readouterr().out)
     start = left["learner"].init(left["model"], torch.Generator())
-    before, after = (left["accuracy"](meta, episodes=150) for meta in (start, left["meta"]))
+    before, after = (left["accuracy"](meta, episodes=60) for meta in (start, left["meta"]))
     assert after > before + 0.04
     assert after > 0.7
 
@@ -73,5 +74,5 @@ def test_every_name_in_the_readme_is_there():
     for file in re.findall(r"`(\w+\.py)`", README):
         assert (folder / file).is_file() or (ROOT / "docs_src" / file).is_file(), file
     source = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
-    for name in re.findall(r"`(\w+)[(=]", README):
+    for name in set(re.findall(r"`(\w+)[(=]", README)) - {"requires_grad_"}:
         assert re.search(rf"(def|class) {name}\b|\b{name}: ", source), name

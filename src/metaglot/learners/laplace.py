@@ -5,9 +5,9 @@
 
 Ŵ is the penalised maximum (see `metaglot.learners.logistic`, whose letters these are). The precision λ of
 the prior on the weights is meta-learned with the features, through Ŵ and Σ, by the likelihood of the
-query sets; so is the posterior's temperature T, 1 to start from, for the posterior is too wide where
-features were learned to tell labels apart (Wenzel et al. 2020, "How good is the Bayes posterior in deep
-neural networks really?"). Where an example is like none of the support set, σ² grows to T ‖φ(q)‖²/λ and
+query sets; so is the posterior's temperature T (Wenzel et al. 2020, "How good is the Bayes posterior in
+deep neural networks really?"), for at T = 1 the posterior is far too wide in hundreds of dimensions, most
+of which tell no labels apart: it starts at 0.02. Where an example is like none of the support set, σ² grows to T ‖φ(q)‖²/λ and
 the prediction falls back towards chance; the most probable label stays what it is under Ŵ.
 
 MacKay (1992), "The evidence framework applied to classification networks", for the approximation and the
@@ -63,8 +63,8 @@ class Laplace:
         self.start_rate = outer_rate
 
     def init(self, model: FeatureModel, generator: Generator) -> Params:
-        """Return what logistic regression starts from, and T = 1, in logarithms."""
-        return first_logistic(model) | {TEMPERATURE: torch.zeros(())}
+        """Return what logistic regression starts from, and T = 0.02, in logarithms."""
+        return first_logistic(model) | {TEMPERATURE: torch.tensor(math.log(0.02))}
 
     def outer_rate(self, name: str) -> float:
         """Return the outer loop's rate for a meta-parameter."""
