@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -151,6 +152,63 @@ def adapt_table(words: dict[str, str]) -> str:
     return _markdown([words.get(word, word) for word in head], rows)
 
 
+def learners_table(words: dict[str, str]) -> str:
+    """Every learner on the demo's corpus, and what training it takes."""
+    kept = result("learners")
+    found = Report([Record(**row) for row in kept["records"]])
+    rows = []
+    for method in [*found.learners, *found.baselines]:
+        cells = [_mean(found.cell(method, k), bold=False) for k in found.shots if k]
+        learned = method in found.learners
+        seconds = f"{kept['seconds'][method]:.0f}" if learned else "–"
+        rows.append([f"`{method}`" if learned else f"*{method}*", *cells, seconds])
+    return _markdown(["method", *(f"k = {k}" for k in found.shots if k), "training, s"], rows)
+
+
+def step_table(part: str) -> Callable[[dict[str, str]], str]:
+    """Return a maker of the tables of one meta-gradient: time, and what it is of the best exact peer's."""
+
+    def table(words: dict[str, str]) -> str:
+        kept = result("meta_step")["parts"]
+        made = []
+        for title in [t for t in kept if t.startswith(f"{part}: ") and t.endswith("second order")]:
+            orders = [kept[title], kept[title.replace("second order", "first order")]]
+            times = [
+                {n: statistics.median(r["seconds"]) for n, r in rows.items() if r.get("seconds")}
+                for rows in orders
+            ]
+            best = [min(t for n, t in found.items() if _is_exact_peer(n)) for found in times]
+            rows = []
+            for name in times[0]:
+                row = [f"**{name}**" if name.startswith("metaglot") else name]
+                for order, found, peer in zip(orders, times, best, strict=True):
+                    if name in found:
+                        memory = order[name].get("memory_mib")
+                        shown = "–" if memory is None else f"{memory:.0f}"
+                        row += [f"{1000 * found[name]:.0f}", f"{peer / found[name]:.2f}", shown]
+                    else:
+                        row += ["–"] * 3
+                row.append(f"{orders[0][name]['error']:.0e}")
+                rows.append(row)
+            head = [
+                "runner",
+                *(f"{o} order, {what}" for o in ("2nd", "1st") for what in ("ms", "×", "MiB")),
+                "error",
+            ]
+            made.append(
+                f"*{title.partition(': ')[2].removesuffix(', second order')}*\n\n{_markdown(head, rows)}"
+            )
+        return "\n".join(made)
+
+    return table
+
+
+def _is_exact_peer(name: str) -> bool:
+    return not name.startswith("metaglot") and not any(
+        word in name for word in ("torch.func.grad", "parallel")
+    )
+
+
 TABLES: dict[str, Callable[[dict[str, str]], str]] = {
     "demo-table": demo_table,
     "demo-languages": demo_languages,
@@ -158,6 +216,10 @@ TABLES: dict[str, Callable[[dict[str, str]], str]] = {
     "demo-calibration": demo_calibration,
     "encode-table": encode_table,
     "adapt-table": adapt_table,
+    "learners-table": learners_table,
+    "step-a": step_table("a"),
+    "step-b": step_table("b"),
+    "step-c": step_table("c"),
 }
 
 

@@ -7,8 +7,9 @@
 the prior on the weights is meta-learned with the features, through Ŵ and Σ, by the likelihood of the
 query sets; so is the posterior's temperature T (Wenzel et al. 2020, "How good is the Bayes posterior in
 deep neural networks really?"), for at T = 1 the posterior is far too wide in hundreds of dimensions, most
-of which tell no labels apart: it starts at 0.02. Where an example is like none of the support set, σ² grows to T ‖φ(q)‖²/λ and
-the prediction falls back towards chance; the most probable label stays what it is under Ŵ.
+of which tell no labels apart: it starts at 0.02. Where an example is like none of the support set, σ²
+grows to T ‖φ(q)‖²/λ and the prediction falls back towards chance; the most probable label stays what it
+is under Ŵ.
 
 MacKay (1992), "The evidence framework applied to classification networks", for the approximation and the
 probit factor κ; Lu, Ie & Sha (2020), "Mean-field approximation to Gaussian-softmax integral", section 3,
