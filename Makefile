@@ -28,8 +28,8 @@ test: $(MARK)  ## the whole test suite
 	$(BIN)/python -m pytest
 
 check: $(MARK)  ## linters, types, documentation
-	$(BIN)/ruff check src tests benchmarks docs_src
-	$(BIN)/ruff format --check src tests benchmarks docs_src
+	$(BIN)/ruff check src tests benchmarks tools docs_src
+	$(BIN)/ruff format --check src tests benchmarks tools docs_src
 	$(BIN)/mypy
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
