@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runners", nargs="*", help="names; all that are installed if left out")
     parser.add_argument("--json", type=Path, help="write results here, and go on from it")
+    parser.add_argument("--no-memory", action="store_true", help="times only; another run adds the memory")
     parser.add_argument("--plot", type=Path, help="draw part (d) here")
     parser.add_argument(
         "--memory-of", nargs=4, metavar=("PART", "CASE", "RUNNER", "ORDER"), help=argparse.SUPPRESS
@@ -90,7 +91,7 @@ def main() -> None:
                 rows = found["parts"].setdefault(f"{part}: {name}, {order} order", {})
                 measure(case, order == "first", options, rows, save)
                 for runner, row in rows.items():
-                    if "memory_mib" not in row and "seconds" in row:
+                    if not options.no_memory and "memory_mib" not in row and "seconds" in row:
                         row["memory_mib"] = memory_apart(part, place, runner, order)
                         save()
                 show(f"({part}) {name}, {order} order", rows)
