@@ -146,7 +146,10 @@ def measure(case: Case, first_order: bool, options: argparse.Namespace, rows: di
     reference = steps["hand-written loop"]()
     for name, step in steps.items():
         row = rows.setdefault(name, {"seconds": []})
+        start = time.perf_counter()
         row["error"] = float(f"{error_of(step(), reference):.2e}")  # this run warms it up too
+        if "compiled" in name:
+            row.setdefault("compile_seconds", round(time.perf_counter() - start, 1))
         row.setdefault("seconds", [])
     names = list(steps)
     while (made := min(len(rows[name]["seconds"]) for name in names)) < options.rounds:

@@ -29,9 +29,16 @@ from metaglot.learners.modules import ModuleModel
 Step = Callable[[], dict[str, Tensor]]
 
 
-def metaglot(case: Case, first_order: bool, *, precision: str | None = None, **options: object) -> Step:
+def metaglot(
+    case: Case,
+    first_order: bool,
+    *,
+    precision: str | None = None,
+    compile: bool = False,
+    **options: object,
+) -> Step:
     module, episodes = case.make()
-    model = ModuleModel(module, F.cross_entropy, precision=precision)
+    model = ModuleModel(module, F.cross_entropy, precision=precision, compile=compile)
     learner = MAML(case.steps, case.rate, first_order=first_order, learn_rates="none")
     meta = learner.init(model, torch.Generator())
 
@@ -212,6 +219,7 @@ def metaglot_modes(threads: int) -> dict[str, Callable[[Case, bool], Step]]:
         f"metaglot, threads={threads}": lambda c, f: metaglot(c, f, threads=threads),
         "metaglot, chunk=1": lambda c, f: metaglot(c, f, chunk=1),
         "metaglot, chunk=1, recompute": lambda c, f: metaglot(c, f, chunk=1, recompute=True),
+        "metaglot, compiled": lambda c, f: metaglot(c, f, compile=True, chunk=1),
         "metaglot, bfloat16": lambda c, f: metaglot(c, f, precision="bfloat16"),
         f"metaglot, bfloat16, threads={threads}": lambda c, f: metaglot(
             c, f, precision="bfloat16", threads=threads

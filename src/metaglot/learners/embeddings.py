@@ -121,20 +121,23 @@ def _source(asked: Sequence[Tensor], inputs: Mapping[str, Tensor]) -> str:
     return ""
 
 
-def cut(table: str, weight: Tensor, ids: Tensor) -> tuple[Params, Params, Params] | None:
+def cut(
+    table: str, weight: Tensor, ids: Tensor, *, even: bool = False
+) -> tuple[Params, Params, Params] | None:
     """Return a table's rows that tasks look up in place of the table, or None where it is not worth it.
 
     Args:
         table: the embedding's name.
         weight: the table `[V, d]` that all tasks start from.
         ids: what the tasks' support sets look up `[m, …]`.
+        even: whether U is to depend on shapes alone, not on how many rows are the same.
 
     Returns:
         The tasks' own rows `[m, U, d]` and their slots `[m, V]`, which support sets need; and the
         shared table `[V, d]` for what else query sets look up.
     """
     unique = [torch.unique(one) for one in ids]
-    most = max(len(one) for one in unique)
+    most = ids[0].numel() if even else max(len(one) for one in unique)
     if most * _WORTH > len(weight):
         return None
     slots = torch.full((len(unique), len(weight)), -1, dtype=torch.int64, device=weight.device)

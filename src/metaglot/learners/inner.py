@@ -16,6 +16,7 @@ that the gradient of the sum of their losses is each one's own gradient.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,6 +34,8 @@ Objective = Callable[[Params, Params, int], "Tensor"]
 """(θ, outer parameters, step) → the sum of the tasks' losses, a scalar."""
 Rates = Callable[[Params, str, int], "Tensor | float"]
 """(outer parameters, name, step) → the inner rate, which broadcasts against the named parameter."""
+Gradients = Callable[[Params, Params, int, bool], Params]
+"""(θ, outer parameters, step, whether they are to be differentiated) → the objective's gradients by θ."""
 
 
 _Stepped = tuple[Params, Params]
@@ -163,6 +166,38 @@ def clipped(gradients: Params, most: float) -> Params:
     return {n: g * factor.reshape(-1, *[1] * (g.ndim - 1)) for n, g in gradients.items()}
 
 
+def gradients_of(objective: Objective, theta: Params, outer: Params, i: int, graph: bool) -> Params:
+    """Return the gradient of an objective by every parameter at step i.
+
+    Args:
+        objective: the sum of the tasks' losses.
+        theta: θ, which want gradients.
+        outer: the outer parameters.
+        i: the step.
+        graph: whether the gradients are to be differentiated.
+
+    Raises:
+        SettingsError: the loss depends on none of the parameters.
+    """
+    names = list(theta)
+    loss = objective(theta, outer, i)
+    if not loss.requires_grad:
+        raise SettingsError(
+            f"expected a loss that depends on what adapts ({', '.join(names[:3])}"
+            f"{', …' if len(names) > 3 else ''}), found one that does not.",
+            hint="Is something on the way detached, rounded or converted to numbers?",
+        )
+    # `allow_unused`: a parameter may have no part in the loss, such as a prior's scale without a prior.
+    found = torch.autograd.grad(
+        loss,
+        [theta[n] for n in names],
+        create_graph=graph,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return dict(zip(names, found, strict=True))
+
+
 def descend(
     objective: Objective,
     params: Params,
@@ -174,6 +209,7 @@ def descend(
     clip: float | None = None,
     exact: bool = True,
     learning: bool = True,
+    gradients: Gradients | None = None,
 ) -> list[Params]:
     """Return θ_0 … θ_K of gradient descent on an objective.
 
@@ -187,26 +223,12 @@ def descend(
         clip: the largest norm of a task's gradient.
         exact: differentiate through the gradients; else they are constants.
         learning: whether the result is to be differentiated at all.
+        gradients: the objective's, where there is a faster way to them than `gradients_of`.
     """
+    find = gradients or functools.partial(gradients_of, objective)
 
     def step(i: int, theta: Params, state: Params, outer: Params, graph: bool) -> _Stepped:
-        names = list(theta)
-        loss = objective(theta, outer, i)
-        if not loss.requires_grad:
-            raise SettingsError(
-                f"expected a loss that depends on what adapts ({', '.join(names[:3])}"
-                f"{', …' if len(names) > 3 else ''}), found one that does not.",
-                hint="Is something on the way detached, rounded or converted to numbers?",
-            )
-        # `allow_unused`: a parameter may have no part in the loss, such as a prior's scale without a prior.
-        found = torch.autograd.grad(
-            loss,
-            [theta[n] for n in names],
-            create_graph=graph,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        gradients = dict(zip(names, found, strict=True))
+        gradients = find(theta, outer, i, graph)
         if clip is not None:
             gradients = clipped(gradients, clip)
         stepped: _Stepped = optimizer.step(theta, gradients, state, rate, outer, i)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -20,7 +21,8 @@ import torch
 from metaglot.errors import SettingsError, TrainingError
 from metaglot.learners import embeddings
 from metaglot.learners.base import start_of, started
-from metaglot.learners.inner import InnerOptimizer, descend, inner_optimizer
+from metaglot.learners.compiled import compiled_gradients, is_compiled
+from metaglot.learners.inner import InnerOptimizer, descend, gradients_of, inner_optimizer
 from metaglot.learners.selection import select
 from metaglot.learners.stacking import Stack, losses, spread, stack_params
 from metaglot.types import Params, TaskModel
@@ -164,7 +166,11 @@ class InnerLoop:
         rest: Params = {}
         for table, source in embeddings.links(model, start, [support.task(0), query.task(0)]).items():
             name = f"{table}.{embeddings.WEIGHT}"
-            found = embeddings.cut(table, start[name], support.inputs[source]) if name in tables else None
+            found = (
+                embeddings.cut(table, start[name], support.inputs[source], even=is_compiled(model))
+                if name in tables
+                else None
+            )
             if found is not None:
                 own, slots, base = found
                 begin, rest = begin | own | slots, rest | base
@@ -209,6 +215,7 @@ class InnerLoop:
             learned = outer[RATE + name]
             return learned[i] if self.learn_rates == "step" else learned
 
+        eager = partial(gradients_of, objective)
         trajectory = descend(
             objective,
             own,
@@ -219,6 +226,7 @@ class InnerLoop:
             clip=self.clip,
             exact=not self.first_order,
             learning=learning,
+            gradients=compiled_gradients(model, eager, batches, rest, common) if is_compiled(model) else None,
         )
         return [rest | theta for theta in trajectory]
 

@@ -17,6 +17,7 @@ import torch
 
 from metaglot.errors import SettingsError
 from metaglot.learners.base import Learner
+from metaglot.learners.compiled import is_compiled, uncompiled
 from metaglot.learners.inner import recomputation
 from metaglot.learners.stacking import alike, signature
 from metaglot.learners.task_threads import over_threads
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # than this; tasks beside one another are faster up to about so much, and slower beyond.
 _SHARE = 0.5
 _MOST = 1 << 30
+# What a thread's tasks may take together: more of them would push one another out of its core's cache.
+_CACHE = 24 << 20
 # A graph's tensors are not all that a part takes: there are temporaries and gradients beside them.
 _OVERHEAD = 1.5
 
@@ -55,24 +58,27 @@ def meta_gradient(
             would take more is run with recomputation.
         chunk: tasks at a time, instead of what `memory` allows.
         recompute: make the inner steps' graphs anew in the backward pass.
-        threads: how many cores work on tasks of their own, one at a time unless `chunk` says otherwise.
-            It pays for tasks of many milliseconds each; small ones are faster stacked. Where dropout
-            is on, its masks are then drawn in no fixed order.
+        threads: how many cores work on tasks of their own: large ones one at a time, small ones stacked
+            as far as a core's cache has room, unless `chunk` says otherwise. Where dropout is on, its
+            masks are then drawn in no fixed order. Not for models with `compile=True`.
 
     Returns:
         The loss, and name → gradient for every meta-parameter with an outer rate above zero.
 
     Raises:
         SettingsError: `chunk`, `memory` or `threads` is not positive, there is no episode, a task's
-            weight is negative, or all are zero.
+            weight is negative, or all are zero; `threads` are for a model that is compiled.
     """
     if not episodes or min(threads, chunk or 1, memory or 1) < 1 or 0 in (chunk, memory):
         raise SettingsError(
             f"expected episodes, chunk ≥ 1, memory ≥ 1 and threads ≥ 1, found {len(episodes)} episodes, "
             f"chunk={chunk}, memory={memory} and threads={threads}."
         )
-    if threads > 1:
-        memory, chunk = memory and memory // threads, chunk or 1
+    if threads > 1 and is_compiled(model):
+        raise SettingsError(
+            f"expected threads=1 for a model with compile=True, found threads={threads}.",
+            hint="Compiled code may use several cores itself; leave one of them out.",
+        )
     leaves = {n: v.detach().requires_grad_() if learner.outer_rate(n) > 0 else v for n, v in meta.items()}
     weights = [_weight(e) for e in episodes]
     total = sum(weights)
@@ -91,7 +97,7 @@ def meta_gradient(
             grads = torch.autograd.grad(found, [leaves[n] for n in learned], allow_unused=True)
         return found.detach(), grads
 
-    parts = _parts(learner, model, leaves, episodes, memory, chunk, recompute)
+    parts = _parts(learner, model, leaves, episodes, memory, chunk, recompute, threads)
     for found, grads in over_threads(part_of, parts, threads):
         for whole, gradient in zip(sums, grads, strict=True):
             if gradient is not None:
@@ -115,6 +121,7 @@ def _parts(
     memory: int | None,
     chunk: int | None,
     recompute: bool,
+    threads: int,
 ) -> list[_Part]:
     """The parts of a meta-batch, and whether each is run with recomputation."""
     if not all(isinstance(e, Episode) for e in episodes):
@@ -125,7 +132,7 @@ def _parts(
         # One task of every shape: there is nothing to divide.
         return [(group, recompute) for group in groups]
     found: list[_Part] = []
-    allowed = memory or min(_MOST, int(_free_memory() * _SHARE))
+    allowed = (memory or min(_MOST, int(_free_memory() * _SHARE))) // threads
     for group in groups:
         size, again = chunk, recompute
         if size is None:
@@ -133,7 +140,9 @@ def _parts(
             again = recompute or needed > allowed
             if again and not recompute:
                 needed = _bytes_of_a_task(learner, model, meta, group[0], True)
-            size = max(1, min(len(group), allowed // max(1, needed)))
+            if threads > 1:
+                allowed = min(allowed, max(_CACHE, needed))
+            size = max(1, min(-(-len(group) // threads), allowed // max(1, needed)))
             # Parts of even size: 5 and 5 rather than 9 and 1.
             count = -(-len(group) // size)
             size = -(-len(group) // count)
@@ -160,6 +169,7 @@ def _bytes_of_a_task(learner: Learner, model: Any, meta: Params, episode: Any, r
             torch.enable_grad(),
             hooks,
             recomputation(recompute),
+            uncompiled(),
         ):
             torch.autograd.grad(learner.meta_loss(model, meta, [episode]), learned, allow_unused=True)
         known[key] = int(held.most * _OVERHEAD)

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from metaglot.errors import SettingsError
+from metaglot.learners.compiled import check_compile
 from metaglot.learners.functional import Functional
 from metaglot.learners.hugging_face import tensor_of
 from metaglot.linear_head import LinearHead
@@ -51,6 +52,7 @@ class ModuleModel:
         dropout: whether dropout is on.
         batch_norm: `"batch"` or `"running"` statistics.
         precision: `"bfloat16"` for mixed precision in the forward pass (autocast).
+        compile: whether inner steps are compiled, once for all of one shape (`metaglot.learners.compiled`).
         output: what of the module's output the loss takes; logits or the first of a tuple if not given.
 
     Attributes:
@@ -71,8 +73,10 @@ class ModuleModel:
         dropout: bool = False,
         batch_norm: str = "batch",
         precision: str | None = None,
+        compile: bool = False,
         output: Callable[[Any], Any] = tensor_of,
     ) -> None:
+        self.compile = check_compile(compile=compile, dropout=dropout)
         self._function = Functional(module, dropout=dropout, batch_norm=batch_norm, precision=precision)
         self._loss = loss
         self._output = output
@@ -118,6 +122,7 @@ class EmbeddingModel:
         dropout: whether dropout is on.
         batch_norm: `"batch"` or `"running"` statistics.
         precision: `"bfloat16"` for mixed precision in the forward pass (autocast).
+        compile: whether inner steps are compiled, once for all of one shape (`metaglot.learners.compiled`).
         output: what of the module's output the embeddings are; the first of a tuple if not given.
     """
 
@@ -135,8 +140,10 @@ class EmbeddingModel:
         dropout: bool = False,
         batch_norm: str = "batch",
         precision: str | None = None,
+        compile: bool = False,
         output: Callable[[Any], Any] = tensor_of,
     ) -> None:
+        self.compile = check_compile(compile=compile, dropout=dropout)
         self._function = Functional(module, dropout=dropout, batch_norm=batch_norm, precision=precision)
         self._output = output
         self._head = LinearHead({FEATURES: width})
