@@ -74,6 +74,11 @@ def main() -> None:
     if options.memory_of:
         print(json.dumps(memory_here(*options.memory_of)))
         return
+    if len(options.part) > 1:
+        # Each in a process of its own: what one leaves in the heap slows the small tensors of the next.
+        for part in options.part:
+            subprocess.run([sys.executable, __file__, *sys.argv[1:], "--part", part], check=True)
+        return
     found = facts()
     if options.json and options.json.exists():
         kept = json.loads(options.json.read_text(encoding="utf-8"))

@@ -121,7 +121,7 @@ def _parts(
     memory: int | None,
     chunk: int | None,
     recompute: bool,
-    threads: int,
+    threads: int = 1,
 ) -> list[_Part]:
     """The parts of a meta-batch, and whether each is run with recomputation."""
     if not all(isinstance(e, Episode) for e in episodes):
