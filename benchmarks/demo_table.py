@@ -179,20 +179,21 @@ def step_table(part: str) -> Callable[[dict[str, str]], str]:
             ]
             best = [min(t for n, t in found.items() if _is_exact_peer(n)) for found in times]
             rows = []
+            # Memory is measured apart, and shown once it is there for all.
+            memory = ["MiB"] if all(r.get("memory_mib") for rs in orders for r in rs.values()) else []
             for name in times[0]:
                 row = [f"**{name}**" if name.startswith("metaglot") else name]
                 for order, found, peer in zip(orders, times, best, strict=True):
                     if name in found:
-                        memory = order[name].get("memory_mib")
-                        shown = "–" if memory is None else f"{memory:.0f}"
-                        row += [f"{1000 * found[name]:.0f}", f"{peer / found[name]:.2f}", shown]
+                        row += [f"{1000 * found[name]:.0f}", f"{peer / found[name]:.2f}"]
+                        row += [f"{order[name]['memory_mib']:.0f}"] * len(memory)
                     else:
-                        row += ["–"] * 3
+                        row += ["–"] * (2 + len(memory))
                 row.append(f"{orders[0][name]['error']:.0e}")
                 rows.append(row)
             head = [
                 "runner",
-                *(f"{o} order, {what}" for o in ("2nd", "1st") for what in ("ms", "×", "MiB")),
+                *(f"{o} order, {what}" for o in ("2nd", "1st") for what in ("ms", "×", *memory)),
                 "error",
             ]
             made.append(
