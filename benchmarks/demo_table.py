@@ -186,7 +186,7 @@ def step_table(part: str) -> Callable[[dict[str, str]], str]:
                 for order, found, peer in zip(orders, times, best, strict=True):
                     if name in found:
                         row += [f"{1000 * found[name]:.0f}", f"{peer / found[name]:.2f}"]
-                        row += [f"{order[name]['memory_mib']:.0f}"] * len(memory)
+                        row += [f"{order[name]['memory_mib']:.0f}" for _ in memory]
                     else:
                         row += ["–"] * (2 + len(memory))
                 row.append(f"{orders[0][name]['error']:.0e}")
