@@ -27,7 +27,14 @@ import torch
 
 from metaglot.errors import SettingsError
 from metaglot.learners.base import START, as_it_is, nothing_written
-from metaglot.learners.gradient import by_descent, by_parameters, by_steps, query_losses, start_and_rates
+from metaglot.learners.gradient import (
+    by_descent,
+    by_parameters,
+    by_steps,
+    query_losses,
+    start_and_rates,
+    takes,
+)
 from metaglot.learners.inner_loop import InnerLoop
 from metaglot.learners.stacking import stack_params
 from metaglot.types import Batch, Episode, Params, TaskModel
@@ -65,6 +72,7 @@ class Hierarchical:
     outer_rate = start_and_rates
     write = nothing_written
 
+    @takes(InnerLoop)
     def __init__(
         self,
         steps: int = 5,
@@ -72,28 +80,14 @@ class Hierarchical:
         adapt: str = "all",
         *,
         penalty: float = 0.01,
-        first_order: bool = False,
         learn_rates: str = "parameter",
-        optimizer: str = "sgd",
-        optimizer_options: dict[str, Any] | None = None,
-        clip: float | None = None,
-        rates: dict[str, float] | None = None,
         outer_rate: float = 0.03,
+        **options: Any,
     ) -> None:
         if not penalty >= 0:
             raise SettingsError(f"expected penalty ≥ 0, found {penalty}.")
         self.penalty = penalty
-        self.inner = InnerLoop(
-            steps,
-            rate,
-            adapt,
-            first_order,
-            learn_rates,
-            optimizer,
-            optimizer_options or {},
-            clip,
-            rates or {},
-        )
+        self.inner = InnerLoop(steps, rate, adapt, learn_rates=learn_rates, **options)
         self.start_rate = outer_rate
 
     def init(self, model: TaskModel, generator: Generator) -> Params:

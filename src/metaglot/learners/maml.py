@@ -27,6 +27,7 @@ from metaglot.learners.gradient import (
     inner_init,
     query_losses,
     start_and_rates,
+    takes,
 )
 from metaglot.learners.inner_loop import InnerLoop
 
@@ -60,29 +61,16 @@ class MAML:
     outer_rate = start_and_rates
     write = nothing_written
 
+    @takes(InnerLoop)
     def __init__(
         self,
         steps: int = 5,
         rate: float = 8.0,
         adapt: str = "all",
         *,
-        first_order: bool = False,
         learn_rates: str = "parameter",
-        optimizer: str = "sgd",
-        optimizer_options: dict[str, Any] | None = None,
-        clip: float | None = None,
-        rates: dict[str, float] | None = None,
         outer_rate: float = 0.03,
+        **options: Any,
     ) -> None:
-        self.inner = InnerLoop(
-            steps,
-            rate,
-            adapt,
-            first_order,
-            learn_rates,
-            optimizer,
-            optimizer_options or {},
-            clip,
-            rates or {},
-        )
+        self.inner = InnerLoop(steps, rate, adapt, learn_rates=learn_rates, **options)
         self.start_rate = outer_rate
