@@ -2,28 +2,30 @@
 
     python benchmarks/demo_table.py
 
-A page says where a table goes by a pair of comments, `<!-- demo-table:start -->` and
-`<!-- demo-table:end -->`; what stands between them is replaced. A page without a pair is left alone,
-and a table whose result file is missing is a fault.
+A page says where a table goes by a pair of comments (see `benchmarks/markers.py`), such as
+`<!-- demo-table:start -->` and `<!-- demo-table:end -->`.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import statistics
+import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from metaglot.evaluation.grid import Record
 from metaglot.evaluation.metrics import bootstrap_interval
-from metaglot.evaluation.report import Cell, Report
+from metaglot.evaluation.report import Report
 from metaglot.languages import language_name
-from metaglot.storage import write_text
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # as a script it has its own folder alone
+
+from benchmarks.markers import fill, markdown, percent, renew  # noqa: E402
+
 RESULTS = ROOT / "benchmarks" / "results"
 LEARNER = "auto"
 SHOTS = 8
@@ -65,13 +67,13 @@ def demo_table(words: dict[str, str]) -> str:
     rows = []
     for method, row in cells.items():
         shown = [
-            _mean(cell, bold=k > 0 and cell is not None and cell.mean == top)
+            percent(cell, bold=k > 0 and cell is not None and cell.mean == top)
             for k, cell, top in zip(found.shots, row, best, strict=True)
         ]
         rows.append([f"`{method}`" if method in found.learners else f"*{method}*", *shown])
     head = [words.get("method", "method")]
     head += [words.get("zero-shot", "zero-shot") if k == 0 else f"k = {k}" for k in found.shots]
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def demo_languages(words: dict[str, str]) -> str:
@@ -92,7 +94,7 @@ def demo_languages(words: dict[str, str]) -> str:
         f"`{LEARNER}`, k = {SHOTS}",
         "over zero-shot",
     ]
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def demo_pairs(words: dict[str, str]) -> str:
@@ -112,7 +114,7 @@ def demo_pairs(words: dict[str, str]) -> str:
             low, high = bootstrap_interval(ours - theirs)
             row.append(f"{100 * float((ours - theirs).mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
         rows.append(row)
-    return _markdown([f"`{LEARNER}` less", *(f"k = {k}" for k in shots)], rows)
+    return markdown([f"`{LEARNER}` less", *(f"k = {k}" for k in shots)], rows)
 
 
 def demo_calibration(words: dict[str, str]) -> str:
@@ -123,7 +125,7 @@ def demo_calibration(words: dict[str, str]) -> str:
         cells = [found.cell(method, k) for k in found.shots]
         shown = ["–" if cell is None else f"{100 * cell.mean:.1f}" for cell in cells]
         rows.append([f"`{method}`" if method in found.learners else f"*{method}*", *shown])
-    return _markdown(["method", *("zero-shot" if k == 0 else f"k = {k}" for k in found.shots)], rows)
+    return markdown(["method", *("zero-shot" if k == 0 else f"k = {k}" for k in found.shots)], rows)
 
 
 def encode_table(words: dict[str, str]) -> str:
@@ -132,7 +134,7 @@ def encode_table(words: dict[str, str]) -> str:
         [name, f"{row['sentences_per_second']}", f"{row['slowest']}–{row['fastest']}"]
         for name, row in result("encode")["results"].items()
     ]
-    return _markdown([words.get(w, w) for w in ("encoder", "texts/s", "slowest–fastest")], rows)
+    return markdown([words.get(w, w) for w in ("encoder", "texts/s", "slowest–fastest")], rows)
 
 
 def adapt_table(words: dict[str, str]) -> str:
@@ -149,7 +151,7 @@ def adapt_table(words: dict[str, str]) -> str:
         for cache, m in result("adapt")["medians"].items()
     ]
     head = ["feature cache", "examples", "labels", "adapting, s", "whole command, s", "on disk, KB"]
-    return _markdown([words.get(word, word) for word in head], rows)
+    return markdown([words.get(word, word) for word in head], rows)
 
 
 def learners_table(words: dict[str, str]) -> str:
@@ -158,11 +160,11 @@ def learners_table(words: dict[str, str]) -> str:
     found = Report([Record(**row) for row in kept["records"]])
     rows = []
     for method in [*found.learners, *found.baselines]:
-        cells = [_mean(found.cell(method, k), bold=False) for k in found.shots if k]
+        cells = [percent(found.cell(method, k), bold=False) for k in found.shots if k]
         learned = method in found.learners
         seconds = f"{kept['seconds'][method]:.0f}" if learned else "–"
         rows.append([f"`{method}`" if learned else f"*{method}*", *cells, seconds])
-    return _markdown(["method", *(f"k = {k}" for k in found.shots if k), "training, s"], rows)
+    return markdown(["method", *(f"k = {k}" for k in found.shots if k), "training, s"], rows)
 
 
 def step_table(part: str) -> Callable[[dict[str, str]], str]:
@@ -197,7 +199,7 @@ def step_table(part: str) -> Callable[[dict[str, str]], str]:
                 "error",
             ]
             made.append(
-                f"*{title.partition(': ')[2].removesuffix(', second order')}*\n\n{_markdown(head, rows)}"
+                f"*{title.partition(': ')[2].removesuffix(', second order')}*\n\n{markdown(head, rows)}"
             )
         return "\n".join(made)
 
@@ -224,43 +226,12 @@ TABLES: dict[str, Callable[[dict[str, str]], str]] = {
 }
 
 
-def pages() -> list[Path]:
-    """Return the pages that may have tables."""
-    return [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
 def filled(page: Path) -> str:
     """Return a page's text with every table made anew."""
-    text = page.read_text(encoding="utf-8")
     words = CHINESE if page.name.endswith("zh-CN.md") else {}
-    for name, table in TABLES.items():
-        start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
-        if start in text:
-            between = f"{start}\n\n{table(words)}\n{end}"
-            text = re.sub(re.escape(start) + ".*?" + re.escape(end), lambda _, b=between: b, text, flags=re.S)
-    return text
-
-
-def _mean(cell: Cell | None, *, bold: bool) -> str:
-    if cell is None:
-        return "–"
-    half = 100 * (cell.high - cell.low) / 2
-    text = f"{100 * cell.mean:.1f}" + (f" ±{half:.1f}" if cell.draws > 1 and half > 0 else "")
-    return f"**{text}**" if bold else text
-
-
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
-    ruler = ["---", *["---:"] * (len(head) - 1)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, ruler, *rows])
-
-
-def main() -> None:
-    """Rewrite every page whose tables have changed."""
-    for page in pages():
-        if (text := filled(page)) != page.read_text(encoding="utf-8"):
-            write_text(page, text)
-            print(f"{page.relative_to(ROOT)}: tables renewed")
+    made = {name: partial(table, words) for name, table in TABLES.items()}
+    return fill(page.read_text(encoding="utf-8"), made)
 
 
 if __name__ == "__main__":
-    main()
+    renew(filled)

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from metaglot.adapting import Estimate, adapt, cross_validate, language_code, predict
+from metaglot.adapting import Estimate, adapt, cross_validate, language_code
 from metaglot.artifact import Artifact
 from metaglot.config import Recipe
 from metaglot.errors import DataError, LanguageError, SettingsError
 from metaglot.learners import LEARNERS
+from metaglot.predicting import predict
 from metaglot.types import Example
 
 LABELS = ("greet", "music", "timer", "weather")
@@ -178,7 +179,7 @@ def test_each_example_is_judged_by_a_head_that_never_saw_it(auto):
 
     spy = Artifact(auto.model, Remembering(), auto.meta, auto.recipe, auto.facts)
     batch = auto.model.batch([e.text for e in support()], LABELS, [e.label for e in support()])
-    assert cross_validate(spy, batch, folds=4).judged == 16
+    assert cross_validate(spy, batch, folds=4).estimate.judged == 16
     key = [{tuple(row.tolist()) for row in b.inputs["lexical"]} for b in seen]
     whole = {tuple(row.tolist()) for row in batch.inputs["lexical"]}
     left_out = [whole - rows for rows in key]

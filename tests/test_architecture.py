@@ -17,9 +17,9 @@ ROOMS = [
     "data knowledge",
     "space",
     "encoders kinds learners",
-    "prior model distributed",
-    "training outer_loop drawing descent meta_loss divergence history run_log checkpoint adapting artifact "
-    "model_card explain evaluation recipes",
+    "prior model distributed calibration",
+    "training outer_loop drawing descent meta_loss divergence history run_log checkpoint adapting "
+    "predicting artifact model_card tuning explain evaluation recipes",
     "cli server demo __main__",
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms.split()}

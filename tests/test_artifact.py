@@ -19,6 +19,7 @@ from metaglot.artifact import Adaptation, check_free, load, save, save_adaptatio
 from metaglot.data import load_examples
 from metaglot.errors import ArtifactError, StorageError
 from metaglot.model_card import model_card
+from metaglot.predicting import predict
 from village import metaglot, snapshot, write_examples
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -57,7 +58,7 @@ def rewrite(path, **changes):
 
 
 def seen(loaded):
-    return [p.labels for p in adapting.predict(loaded, TEXTS, "swh", top=4)]
+    return [p.labels for p in predict(loaded, TEXTS, "swh", top=4)]
 
 
 # --- what is saved is what is loaded
@@ -73,8 +74,8 @@ def test_predictions_are_the_same_before_and_after(trained, tmp_path):
         assert value.dtype == torch.float32
         assert torch.equal(value, again.head[name])
     assert replace(again, head={}) == replace(made, head={})
-    before = [p.labels for p in adapting.predict(loaded, TEXTS, "yor", top=4, adaptation=made)]
-    assert before == [p.labels for p in adapting.predict(load(tmp_path / "copy"), TEXTS, "yor", top=4)]
+    before = [p.labels for p in predict(loaded, TEXTS, "yor", top=4, adaptation=made)]
+    assert before == [p.labels for p in predict(load(tmp_path / "copy"), TEXTS, "yor", top=4)]
     assert path.stat().st_size < 8000  # 4 labels, 256 n-grams, two bytes each, and a header
 
 

@@ -236,7 +236,7 @@ def test_a_recipe_says_how_the_corpus_is_read(tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
         f'corpus = "{corpus}"\nencoding = "cp1252"\nheld_out = ["swh"]\nencoder = "ngrams:64"\n'
-        'learner = "auto"\n[learner_options]\npenalty = 3.0\n[columns]\nlabel = "what"\ntext = "utt"\n'
+        'learner = "auto"\n[learner_options]\nsteps = 3\n[columns]\nlabel = "what"\ntext = "utt"\n'
         "[train]\nsteps = 2\n"
     )
     metaglot("train", "--recipe", recipe, "--out", tmp_path / "one")
@@ -246,7 +246,7 @@ def test_a_recipe_says_how_the_corpus_is_read(tmp_path):
         *("--out", tmp_path / "two"),
     )
     one, two = (read_recipe(tmp_path / name / "recipe.toml", {}) for name in ("one", "two"))
-    assert one.learner_options == {"penalty": 3.0}
+    assert one.learner_options == {"steps": 3}
     assert one.model_copy(update={"learner_options": {}}) == two
 
 

@@ -38,8 +38,7 @@ def make(folder, seed=0, **changes):
         num_attention_heads=4,
         intermediate_size=48,
         max_position_embeddings=20,
-        initializer_range=0.5,
-        **changes,
+        **{"initializer_range": 0.5} | changes,
     )
     BertModel(config).save_pretrained(folder)
     save_tokenizer(folder)

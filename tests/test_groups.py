@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import village
 from metaglot import adapting, artifact
-from metaglot.adapting import adapt, predict
+from metaglot.adapting import adapt
+from metaglot.predicting import predict
 from metaglot.config import Recipe, read_recipe, write_recipe
 from metaglot.drawing import source_episode
 from metaglot.errors import LanguageError, SettingsError

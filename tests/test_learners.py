@@ -270,8 +270,9 @@ def test_a_misspelt_learner_gets_a_suggestion():
         ("maml", {"rate": -1.0}),
         ("maml", {"rate": float("nan")}),
         ("fomaml", {"steps": 0}),
-        ("auto", {"penalty": 0.0}),
-        ("auto", {"dense_scale": -1.0}),
+        ("auto", {"steps": 0}),
+        ("mixture", {"penalty": 0.0}),
+        ("mixture", {"dense_scale": -1.0}),
     ],
 )
 def test_options_that_make_no_sense_are_refused(name, options):

@@ -1,4 +1,6 @@
-"""Auto: its experts are those it says, and its head is their weighted sum."""
+"""Auto: its steps are those that its equation says, and its settings see what they say they see."""
+
+import math
 
 import pytest
 import torch
@@ -9,37 +11,7 @@ from metaglot.learners.auto import Auto
 
 pytestmark = pytest.mark.usefixtures("double")
 
-
-def only(learner, model, expert, weight=1.0):
-    """A gate that gives all but one expert no weight."""
-    names = learner.experts(model)
-    gate = torch.zeros(len(names), 4)
-    gate[:, 0] = -torch.inf
-    gate[names.index(expert), 0] = torch.tensor(weight).log()
-    return {"gate": gate}
-
-
-def scores(learner, model, meta, episode):
-    with torch.no_grad():
-        return model.forward(learner.adapt(model, meta, episode.support), episode.query)
-
-
-def debiased(prior, support):
-    """The prior's scores less the mean over labels of the support's scores, which are few and so doubted."""
-    means = torch.stack([support.prior[support.targets == y].mean(0) for y in range(3)])
-    return prior - means.mean(0) * len(support) / (len(support) + 10.0)
-
-
-def fitted(blocks, targets, episode, penalty=1.0):
-    def features(batch):
-        return torch.cat([scale * batch.inputs[b] for b, scale in blocks.items()], 1).numpy()
-
-    model = Ridge(alpha=penalty, fit_intercept=False).fit(features(episode.support), targets.numpy())
-    return torch.from_numpy(model.predict(features(episode.query)))
-
-
-def one_hot(support):
-    return F.one_hot(support.targets, 3).double() - 1 / 3
+TRUST, STEP, SHARPNESS, PENALTY, DOUBT, SCALE = 3.0, 2.0, 1.5, 0.7, 5.0, 0.6
 
 
 @pytest.fixture
@@ -52,98 +24,127 @@ def episode(toy_episode):
     return toy_episode((3, 1, 2))
 
 
-def test_the_experts_are_the_prior_every_block_all_and_anchored(toy_model):
-    assert Auto().experts(toy_model()) == ("prior", "dense", "lexical", "all", "anchored")
-    assert Auto().experts(toy_model(blocks={"dense": 4})) == ("prior", "all", "anchored")
+def settled(blocks=("dense", "lexical"), **coefficients):
+    """Meta-parameters whose settings are the constants above, whatever the support set."""
+    meta = {name: torch.zeros(3 + 1 + len(blocks)) for name in ("trust", "step", "sharpness")}
+    for name, value in (("trust", TRUST), ("step", STEP), ("sharpness", SHARPNESS)):
+        meta[name][0] = math.log(value)
+    meta |= {"log_penalty": torch.tensor(math.log(PENALTY)), "log_doubt": torch.tensor(math.log(DOUBT))}
+    if len(blocks) > 1:
+        meta["log_scale.dense"] = torch.tensor(math.log(SCALE))
+    for name, (place, value) in coefficients.items():
+        meta[name][place] = value
+    return meta
 
 
-def test_with_the_priors_weight_alone_it_predicts_the_prior(model, episode):
-    found = scores(Auto(), model, only(Auto(), model, "prior", 3.0), episode)
-    assert torch.allclose(found, 3.0 * debiased(episode.query.prior, episode.support), atol=1e-10)
+def logits(learner, model, meta, episode):
+    with torch.no_grad():
+        adapted = learner.adapt(model, meta, episode.support)
+        return learner.predict(model, meta, adapted, episode.query)
 
 
-@pytest.mark.parametrize("block", ["dense", "lexical"])
-def test_the_expert_of_a_block_is_ridge_on_it(model, episode, block):
-    found = scores(Auto(penalty=0.7), model, only(Auto(), model, block), episode)
-    assert torch.allclose(found, fitted({block: 1.0}, one_hot(episode.support), episode, 0.7), atol=1e-10)
+def side_by_side(batch, blocks=("dense", "lexical")):
+    scale = {"dense": SCALE if len(blocks) > 1 else 1.0, "lexical": 1.0}
+    return torch.cat([scale[b] * batch.inputs[b] for b in blocks], 1)
 
 
-def test_the_expert_of_all_blocks_is_ridge_on_them_side_by_side(model, episode):
-    learner = Auto(dense_scale=0.6)
-    found = scores(learner, model, only(learner, model, "all"), episode)
-    expected = fitted({"dense": 0.6, "lexical": 1.0}, one_hot(episode.support), episode)
-    assert torch.allclose(found, expected, atol=1e-10)
+def bias(support):
+    means = torch.stack([support.prior[support.targets == y].mean(0) for y in range(3)])
+    return -means.mean(0) * len(support) / (len(support) + DOUBT)
 
 
-def test_the_anchored_expert_fits_what_the_prior_gets_wrong(model, episode):
-    found = scores(Auto(), model, only(Auto(), model, "anchored"), episode)
-    wrong = one_hot(episode.support) - debiased(episode.support.prior, episode.support)
-    correction = fitted({"dense": 0.7, "lexical": 1.0}, wrong, episode)
-    assert torch.allclose(found, debiased(episode.query.prior, episode.support) + correction, atol=1e-10)
+def by_hand(episode, steps, blocks=("dense", "lexical")):
+    """The steps on the weights, every one a ridge regression of scikit-learn on what is still wrong."""
+    support, query = episode.support, episode.query
+    X, labels = side_by_side(support, blocks), F.one_hot(support.targets, 3).double()
+    weights = torch.zeros(3, X.shape[1])
+    for _ in range(steps):
+        wrong = labels - (TRUST * (support.prior + bias(support)) + X @ weights.T).softmax(1)
+        fitted = Ridge(alpha=PENALTY, fit_intercept=False).fit(X.numpy(), wrong.numpy())
+        weights = weights + STEP * torch.from_numpy(fitted.coef_)
+    believed = TRUST * (query.prior + bias(support))
+    return SHARPNESS * (believed + side_by_side(query, blocks) @ weights.T)
 
 
-@pytest.mark.parametrize("blocks", [{"dense": 4, "lexical": 5}, {"dense": 4}])
-def test_its_head_is_the_weighted_sum_of_its_experts(toy_model, toy_episode, blocks):
-    model, episode, learner = toy_model(blocks=blocks), toy_episode((3, 1, 2), blocks=blocks), Auto()
-    names = learner.experts(model)
-    gate = torch.zeros(len(names), 4)
-    gate[:, 0] = torch.randn(len(names), generator=torch.Generator().manual_seed(3))
-    found = scores(learner, model, {"gate": gate}, episode)
-    parts = [
-        scores(learner, model, only(learner, model, name, gate[i, 0].exp().item()), episode)
-        for i, name in enumerate(names)
-    ]
-    assert torch.allclose(found, torch.stack(parts).sum(0), atol=1e-10)
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_every_step_is_ridge_regression_on_what_is_still_wrong(model, episode, steps):
+    assert torch.allclose(logits(Auto(steps), model, settled(), episode), by_hand(episode, steps), atol=1e-9)
+
+
+def test_of_one_block_alone_the_scale_is_one(toy_model, toy_episode):
+    blocks = {"dense": 4}
+    episode = toy_episode((2, 3, 2), blocks=blocks)
+    found = logits(Auto(2), toy_model(blocks=blocks), settled(("dense",)), episode)
+    assert torch.allclose(found, by_hand(episode, 2, ("dense",)), atol=1e-9)
+
+
+def test_what_the_prior_is_sure_of_and_right_about_is_left_as_it_is(model, toy_episode):
+    episode = toy_episode((4, 4, 4))
+    for batch in (episode.support, episode.query):
+        batch.prior.copy_(F.one_hot(batch.targets, 3).double() - 1 / 3)
+    meta = settled(trust=(0, math.log(60.0)))
+    adapted = Auto().adapt(model, meta, episode.support)
+    assert max(adapted[f"weight.{b}"].abs().max() for b in ("dense", "lexical")) < 1e-9
+    assert torch.equal(logits(Auto(), model, meta, episode).argmax(1), episode.query.targets)
+
+
+def test_without_a_prior_it_starts_from_chance(model, toy_episode):
+    episode = toy_episode(prior=False)
+    adapted = Auto().adapt(model, settled(), episode.support)
+    assert not adapted["bias"].any()
+    for batch in (episode.support, episode.query):
+        object.__setattr__(batch, "prior", torch.zeros(len(batch), 3))
+    assert torch.allclose(logits(Auto(), model, settled(), episode), by_hand(episode, 4), atol=1e-9)
 
 
 @pytest.mark.parametrize("counts", [(1, 1, 1), (4, 2, 3)])
-def test_what_is_prepared_gives_the_same_logits_as_adapting(model, toy_episode, counts):
+def test_the_loss_of_what_is_prepared_is_that_of_adapting(model, toy_episode, counts):
     learner, episode = Auto(), toy_episode(counts, classes=[1, -1, 0])
-    gate = torch.randn(5, 4, generator=torch.Generator().manual_seed(4))
-    prepared = learner.prepare(model, episode)
-    weights = (gate * prepared.gates).sum(1).exp()
-    mixed = (weights[:, None, None] * prepared.scores).sum(0)
-    assert torch.allclose(mixed, scores(learner, model, {"gate": gate}, episode), atol=1e-5)
+    generator = torch.Generator().manual_seed(4)
+    meta = {n: v + 0.3 * torch.randn(v.shape, generator=generator) for n, v in settled().items()}
+    expected = F.cross_entropy(logits(learner, model, meta, episode), episode.query.targets)
+    found = learner.meta_loss(model, meta, [learner.prepare(model, episode)])
+    assert float(found) == pytest.approx(float(expected), abs=1e-9)
 
 
-def test_the_gate_sees_the_shots_and_evidence_between_minus_one_and_one(model, toy_episode):
-    learner = Auto()
-    gates = learner.prepare(model, toy_episode((4, 4, 4))).gates
-    assert torch.equal(gates[:, 0], torch.ones(5))
-    assert torch.allclose(gates[:, 1], torch.full((5,), 2.0))
-    assert bool((gates[:, 2:] <= 1).all())
-    assert bool((gates[:, 2:] >= -1).all())
-    assert torch.equal(gates[:, 3], gates[0, 2].expand(5))
-    one_shot = learner.prepare(model, toy_episode((1, 1, 1))).gates
-    assert torch.equal(one_shot[:, 1], torch.zeros(5))
+def test_the_loss_is_differentiated_right_in_all_that_is_learned(model, toy_episode):
+    learner = Auto(2)
+    episodes = [learner.prepare(model, toy_episode(counts)) for counts in ((3, 1, 2), (2, 2, 2))]
+    names = list(settled())
+    values = [settled()[name].clone().requires_grad_() for name in names]
+    assert torch.autograd.gradcheck(
+        lambda *given: learner.meta_loss(model, dict(zip(names, given, strict=True)), episodes), values
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [("trust", {0, 1, 3, 4, 5}), ("step", {0, 1}), ("sharpness", {0, 1, 2, 3, 4, 5})],
+)
+def test_each_setting_sees_its_parts_of_the_support_set(model, toy_episode, name, seen):
+    episode = toy_episode((8, 8, 8))
+    plain = logits(Auto(), model, settled(), episode)
+    for place in range(6):
+        moved = logits(Auto(), model, settled(**{name: (place, 0.9)}), episode)
+        assert bool((moved - plain).abs().max() > 1e-6) is (place in seen), place
+
+
+def test_shots_labels_and_evidence_are_those_of_the_support_set(model, toy_episode):
+    phi = Auto().prepare(model, toy_episode((4, 4, 4))).support.phi
+    assert phi[:3].tolist() == pytest.approx([1.0, 0.0, (math.log2(3) - 4) / 2])
+    assert bool((phi[3:].abs() <= 1).all())
+    assert Auto().prepare(model, toy_episode((1, 1, 1))).support.phi[1] == -2
 
 
 def test_evidence_is_what_leaving_one_out_by_hand_says(model, toy_episode):
     episode = toy_episode((2, 3, 2))
-    support, targets = episode.support, one_hot(episode.support)
-    gates = Auto().prepare(model, episode).gates
-    place = Auto().experts(model).index("lexical")
-    X = support.inputs["lexical"].numpy()
-    total = 0.0
+    support = episode.support
+    targets = F.one_hot(support.targets, 3).double() - 1 / 3
+    X, total = support.inputs["lexical"].numpy(), 0.0
     for i, label in enumerate(support.targets.tolist()):
         rest = [j for j in range(len(support)) if j != i]
         left = Ridge(alpha=1.0, fit_intercept=False).fit(X[rest], targets[rest].numpy())
         total += torch.log_softmax(8.0 * torch.from_numpy(left.predict(X[[i]])), 1)[0, label].item()
-    expected = 1 + total / len(support) / torch.log(torch.tensor(3.0)).item()
-    assert gates[place, 2].item() == pytest.approx(max(expected, -1.0), abs=1e-9)
-
-
-def test_evidence_tells_features_that_say_the_label_from_noise(model, toy_episode):
-    episode = toy_episode((6, 6, 6), noise=0.05)
-    noise = torch.randn(18, 4, generator=torch.Generator().manual_seed(5))
-    episode.support.inputs["dense"].copy_(noise)
-    gates = Auto().prepare(model, episode).gates
-    names = Auto().experts(model)
-    assert gates[names.index("lexical"), 2] > gates[names.index("dense"), 2] + 0.3
-
-
-def test_without_a_prior_the_anchored_expert_is_that_of_all_blocks(model, toy_episode):
-    learner, episode = Auto(), toy_episode(prior=False)
-    one, other = (scores(learner, model, only(learner, model, n), episode) for n in ("anchored", "all"))
-    assert torch.allclose(one, other, atol=1e-12)
-    assert not scores(learner, model, only(learner, model, "prior"), episode).any()
+    expected = 1 + total / len(support) / math.log(3)
+    found = Auto().prepare(model, episode).support.phi[-1]
+    assert float(found) == pytest.approx(max(expected, -1.0), abs=1e-9)

@@ -6,9 +6,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from metaglot.evaluation.metrics import bootstrap_interval, calibration_error, classification_metrics
+from metaglot.evaluation.metrics import (
+    auroc,
+    bootstrap_interval,
+    calibration_error,
+    classification_metrics,
+    false_positive_rate,
+)
 
 
 def test_metrics_of_four_predictions_by_hand():
@@ -83,3 +89,17 @@ def test_the_interval_is_of_the_width_that_the_central_limit_theorem_says():
     assert high - low == pytest.approx(2 * 1.96 * deviation, rel=0.06)
     assert bootstrap_interval(values) == bootstrap_interval(values)
     assert bootstrap_interval(values, 0.5)[0] > low
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1), st.lists(st.integers(-3, 3), min_size=1))
+def test_auroc_is_scikit_learns(high, low):
+    truth, scores = [1] * len(high) + [0] * len(low), [*high, *low]
+    assert auroc(torch.tensor(high), torch.tensor(low)) == pytest.approx(roc_auc_score(truth, scores))
+
+
+def test_the_false_positive_rate_by_hand():
+    positives = torch.arange(1.0, 21.0)  # 19 of 20 are 2 or more
+    negatives = torch.tensor([0.0, 1.0, 1.9, 2.0])
+    assert false_positive_rate(positives, negatives) == 0.25
+    assert false_positive_rate(positives, negatives, recall=1.0) == 0.75
+    assert false_positive_rate(positives, negatives, recall=0.05) == 0.0

@@ -176,3 +176,23 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtraError, match=r"metaglot\[plot\]"):
         check_plot(tmp_path / "plot.png")
+
+
+def test_a_learner_is_compared_with_the_baseline_that_is_best_in_hindsight(report):
+    found = report.against_best("maml", 1)
+    assert (found.learner, found.baseline) == ("maml", "joint")
+    assert found.cell.mean == pytest.approx(-0.35)
+    assert report.against_best("auto", 0).baseline == "zero-shot"
+    assert report.against_best("anil", 1) is None
+    assert Report([r for r in RECORDS if r.learned]).against_best("auto", 1) is None
+
+
+def test_many_languages_are_plotted_without_their_gains(tmp_path):
+    few = [record("auto", f"q{chr(97 + i)}a", k, 0, 0.5) for i in range(26) for k in (0, 1)]
+    more = [record("auto", f"q{chr(97 + i)}b", k, 0, 0.5) for i in range(26) for k in (0, 1)]
+    sizes = []
+    for name, records in (("few", few), ("more", few + more)):
+        Report(records).plot(tmp_path / f"{name}.png")
+        # Width and height stand in a PNG's header.
+        sizes.append(int.from_bytes((tmp_path / f"{name}.png").read_bytes()[16:20], "big"))
+    assert sizes == [1540, 1050]

@@ -14,8 +14,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metaglot.adapting import Adapted, Estimate, Prediction, adapt, predict
+    from metaglot.adapting import Adapted, Estimate, adapt
     from metaglot.artifact import Adaptation, Artifact, load, save, save_adaptation
+    from metaglot.calibration import Calibration
     from metaglot.config import Recipe, TrainSettings, read_recipe
     from metaglot.data import load_corpus, load_examples, read_texts
     from metaglot.encoders import load_encoder
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from metaglot.learners.meta_gradient import meta_gradient
     from metaglot.learners.modules import EmbeddingModel, ModuleModel
     from metaglot.outer_loop import meta_train, optimize
+    from metaglot.predicting import Prediction, predict
     from metaglot.run_log import RunLog
     from metaglot.training import fit, train, train_learners
+    from metaglot.tuning import TuneSettings, tune
     from metaglot.types import Batch, Corpus, Episode, Example
 
 __version__ = "0.1.0"
@@ -37,6 +40,7 @@ _HOMES = {
     "Adapted": "adapting",
     "Artifact": "artifact",
     "Batch": "types",
+    "Calibration": "calibration",
     "Corpus": "types",
     "EmbeddingModel": "learners.modules",
     "Episode": "types",
@@ -45,11 +49,12 @@ _HOMES = {
     "LEARNERS": "learners",
     "MetaglotError": "errors",
     "ModuleModel": "learners.modules",
-    "Prediction": "adapting",
+    "Prediction": "predicting",
     "Recipe": "config",
     "Report": "evaluation.report",
     "RunLog": "run_log",
     "TrainSettings": "config",
+    "TuneSettings": "tuning",
     "adapt": "adapting",
     "fit": "training",
     "load": "artifact",
@@ -59,7 +64,7 @@ _HOMES = {
     "meta_gradient": "learners.meta_gradient",
     "meta_train": "outer_loop",
     "optimize": "outer_loop",
-    "predict": "adapting",
+    "predict": "predicting",
     "read_recipe": "config",
     "read_texts": "data",
     "run_grid": "evaluation.grid",
@@ -67,6 +72,7 @@ _HOMES = {
     "save_adaptation": "artifact",
     "train": "training",
     "train_learners": "training",
+    "tune": "tuning",
 }
 
 __all__ = [
@@ -75,6 +81,7 @@ __all__ = [
     "Adapted",
     "Artifact",
     "Batch",
+    "Calibration",
     "Corpus",
     "EmbeddingModel",
     "Episode",
@@ -87,6 +94,7 @@ __all__ = [
     "Report",
     "RunLog",
     "TrainSettings",
+    "TuneSettings",
     "adapt",
     "fit",
     "load",
@@ -104,6 +112,7 @@ __all__ = [
     "save_adaptation",
     "train",
     "train_learners",
+    "tune",
 ]
 
 

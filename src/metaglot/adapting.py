@@ -1,17 +1,18 @@
-"""A few examples of a language in, an adaptation out; and what is predicted with or without one."""
+"""A few examples of a language in, an adaptation out, and what cross-validation says of it."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from metaglot.artifact import Adaptation, Artifact
-from metaglot.errors import DataError, LanguageError, SettingsError, suggestion
+from metaglot.calibration import Calibration
+from metaglot.errors import DataError, LanguageError, suggestion
 from metaglot.evaluation.baselines import zero_shot_head
 from metaglot.evaluation.grid import adapted_head
 from metaglot.evaluation.metrics import bootstrap_interval
@@ -21,6 +22,9 @@ from metaglot.types import Batch, Example, Params
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -57,25 +61,16 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """One text's most probable labels.
+class CrossValidation:
+    """What cross-validation on the examples says of an adaptation.
 
     Attributes:
-        text: the text.
-        language: the code.
-        adapted: whether the language has an adaptation; else the prediction is zero-shot.
-        labels: (label, probability), the most probable first.
+        estimate: what adapting is worth.
+        calibration: how sure its predictions may be.
     """
 
-    text: str
-    language: str
-    adapted: bool
-    labels: tuple[tuple[str, float], ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the prediction as plain values."""
-        rows = [{"label": label, "probability": round(p, 6)} for label, p in self.labels]
-        return {"text": self.text, "language": self.language, "adapted": self.adapted, "labels": rows}
+    estimate: Estimate
+    calibration: Calibration
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ def adapt(
         examples: a handful per label.
         all_labels: also predict the model's labels that have no example here.
         new_labels: take labels for new even if they look like a misspelt old one.
-        estimate: cross-validate the gain over zero-shot.
+        estimate: cross-validate: the gain over zero-shot, and how sure predictions may be.
         seed: of the folds.
 
     Raises:
@@ -137,92 +132,110 @@ def adapt(
     seconds = time.perf_counter() - start
     # What is kept is what float16 holds, so that predictions are the same before and after saving.
     head = {name: value.to(torch.float16).float() for name, value in head.items()}
-    found = cross_validate(artifact, support, seed=seed) if estimate else None
+    groups = [e.group or e.text for e in examples]  # what occurs twice must not judge itself
+    found = cross_validate(artifact, support, groups, seed=seed) if estimate else None
     if estimate and found is None:
         notices.append(
             "The gain could not be estimated: cross-validation needs two labels with two examples or more."
         )
-    if found is not None and found.high < 0:
+    if found is not None and found.estimate.high < 0:
         notices.append(
             "By this estimate adapting to these examples does harm: zero-shot is better. Add examples, look "
             "for wrong labels among them, or remove the adaptation's file to predict zero-shot."
         )
-    values = None if found is None else asdict(found)
-    return Adapted(Adaptation(code, labels, head, len(examples), values), tuple(notices), seconds)
+    values = None if found is None else asdict(found.estimate)
+    calibration = Calibration() if found is None else found.calibration
+    made = Adaptation(code, labels, head, len(examples), values, calibration)
+    return Adapted(made, tuple(notices), seconds)
 
 
-def cross_validate(artifact: Artifact, support: Batch, *, folds: int = 5, seed: int = 0) -> Estimate | None:
-    """Estimate the gain of adapting over zero-shot from the support set alone.
+def cross_validate(
+    artifact: Artifact, support: Batch, groups: Sequence[str] = (), *, folds: int = FOLDS, seed: int = 0
+) -> CrossValidation | None:
+    """Estimate from the support set alone what adapting is worth, and how sure predictions may be.
 
     Every example whose label has another one is judged once, by a head adapted to the other folds.
     A head adapted to all examples has seen more than those, so the estimate is a little low.
 
-    Returns:
-        The estimate, or None where fewer than two labels have two examples.
-    """
-    count = Counter(support.targets.tolist())
-    if sum(n >= 2 for n in count.values()) < 2:
-        return None
-    folds = min(folds, max(count.values()))
-    fold = torch.full((len(support),), -1)
-    for label, number in count.items():
-        if number >= 2:
-            rows = (support.targets == label).nonzero().squeeze(-1)
-            order = torch.from_numpy(generator(seed, "fold", label).permutation(number))
-            fold[rows[order]] = torch.arange(number) % folds
-    judged = fold >= 0
-    right = torch.zeros(len(support))
-    for number in range(folds):
-        out = fold == number
-        if bool(out.any()) and len(set(support.targets[~out].tolist())) >= 2:
-            head = adapted_head(artifact.model, artifact.learner, artifact.meta, support[~out])
-            right[out] = _right(artifact, head, support[out])
-        else:
-            judged = judged & ~out
-    without = _right(artifact, None, support)
-    gain = (right - without)[judged]
-    low, high = bootstrap_interval(gain.unsqueeze(0))
-    return Estimate(
-        float(right[judged].mean()), float(without[judged].mean()), low, high, int(judged.sum()), folds
-    )
-
-
-def predict(
-    artifact: Artifact,
-    texts: Sequence[str],
-    language: str,
-    *,
-    top: int = 3,
-    adaptation: Adaptation | None = None,
-) -> list[Prediction]:
-    """Predict the labels of texts in one language, zero-shot where it was never adapted.
-
     Args:
         artifact: the trained model.
-        texts: what to classify.
-        language: code or name.
-        top: how many labels to return for each text.
-        adaptation: what `adapt` made; by default what the artifact has for the language.
+        support: the examples.
+        groups: what they were made from, see `fold_numbers`.
+        folds: at most as many.
+        seed: of the folds.
 
-    Raises:
-        SettingsError: `top` is less than one.
+    Returns:
+        Both, or None where fewer than two labels have two examples.
     """
-    if top < 1:
-        raise SettingsError(f"expected --top to be 1 or more, found {top}.")
-    code, _ = language_code(artifact, language)
-    adaptation = adaptation or artifact.adaptations.get(code)
-    labels = artifact.model.labels if adaptation is None else adaptation.labels
-    if not texts:
-        return []
-    batch = artifact.model.batch(texts, labels, language=code)
-    chances = _logits(artifact, None if adaptation is None else adaptation.head, batch).softmax(-1)
-    values, places = chances.topk(min(top, len(labels)), dim=-1)
-    return [
-        Prediction(
-            text, code, adaptation is not None, tuple((labels[p], v) for p, v in zip(ps, vs, strict=True))
-        )
-        for text, ps, vs in zip(texts, places.tolist(), values.tolist(), strict=True)
-    ]
+
+    def logits_of(seen: Tensor, out: Tensor) -> Tensor:
+        head = adapted_head(artifact.model, artifact.learner, artifact.meta, support[seen])
+        return logits(artifact, head, support[out])
+
+    fold = fold_numbers(support.targets, groups, folds=folds, seed=seed)
+    if len(set(support.targets[fold >= 0].tolist())) < 2:
+        return None
+    found, judged = held_out_logits(support.targets, fold, logits_of)
+    targets = support.targets[judged]
+    right = (found.argmax(-1) == targets).float()
+    without = (logits(artifact, None, support[judged]).argmax(-1) == targets).float()
+    low, high = bootstrap_interval((right - without).unsqueeze(0))
+    estimate = Estimate(
+        float(right.mean()), float(without.mean()), low, high, len(targets), int(fold.max()) + 1
+    )
+    return CrossValidation(estimate, Calibration.of(found, targets))
+
+
+def fold_numbers(targets: Tensor, groups: Sequence[str] = (), *, folds: int = FOLDS, seed: int = 0) -> Tensor:
+    """Return for each example `[n]` the fold that judges it; −1 where its label has no other to learn from.
+
+    The examples of every label are spread over the folds evenly, so that none takes away all of them.
+
+    Args:
+        targets: labels `[n]`.
+        groups: what each was made from, such as a template; empty texts, or none, where that is unknown.
+            Examples of one label and group are judged by one fold.
+        folds: at most as many.
+        seed: of the division.
+    """
+    members: dict[int, dict[str, list[int]]] = {}
+    for row, label in enumerate(targets.tolist()):
+        # Alone in its group, an example is its own.
+        group = (groups[row] if groups else "") or f"\x1f{row}"
+        members.setdefault(label, {}).setdefault(group, []).append(row)
+    folds = min(folds, max(map(len, members.values()), default=0))
+    fold = torch.full((len(targets),), -1)
+    for label, found in members.items():
+        if len(found) >= 2:
+            parts = list(found.values())
+            for place, part in enumerate(generator(seed, "fold", label).permutation(len(parts))):
+                fold[parts[part]] = place % folds
+    return fold
+
+
+def held_out_logits(
+    targets: Tensor, fold: Tensor, logits_of: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return cross-validated logits `[m, C]` and which examples `[n]`, bool, the m are.
+
+    A fold is passed over where the others have fewer than two labels.
+
+    Args:
+        targets: labels `[n]`.
+        fold: see `fold_numbers`.
+        logits_of: (examples to adapt to, examples to judge), each a mask `[n]` → logits of the latter.
+    """
+    judged = torch.zeros(len(targets), dtype=torch.bool)
+    parts, rows = [], []
+    for number in sorted(set(fold[fold >= 0].tolist())):
+        out = fold == number
+        if len(set(targets[~out].tolist())) >= 2:
+            parts.append(logits_of(~out, out))
+            rows.append(out.nonzero().squeeze(-1))
+            judged |= out
+    if not parts:
+        return torch.empty(0, 0), judged
+    return torch.cat(parts)[torch.cat(rows).argsort()], judged
 
 
 def language_code(artifact: Artifact, name: str) -> tuple[str, list[str]]:
@@ -247,17 +260,13 @@ def language_code(artifact: Artifact, name: str) -> tuple[str, list[str]]:
         ]
 
 
-def _logits(artifact: Artifact, adapted: Params | None, batch: Batch) -> Tensor:
-    """Logits `[n, C]` by what the artifact's learner adapted, zero-shot where that is None."""
+def logits(artifact: Artifact, adapted: Params | None, batch: Batch) -> Tensor:
+    """Return logits `[n, C]` by what the artifact's learner adapted, zero-shot where that is None."""
     model = artifact.model.task_model
     with torch.no_grad():
         if adapted is None:
             return model.forward(zero_shot_head(artifact.model, len(batch.classes)), batch)
         return artifact.learner.predict(model, artifact.meta, adapted, batch)
-
-
-def _right(artifact: Artifact, adapted: Params | None, batch: Batch) -> Tensor:
-    return (_logits(artifact, adapted, batch).argmax(-1) == batch.targets).float()
 
 
 def _check(artifact: Artifact, examples: Sequence[Example], *, new_labels: bool) -> list[str]:

@@ -17,7 +17,7 @@ import platform
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 import metaglot
+from metaglot.calibration import Calibration
 from metaglot.config import Recipe, read_recipe, write_recipe
 from metaglot.encoders import load_encoder
 from metaglot.errors import ArtifactError, Where
@@ -54,6 +55,7 @@ class Adaptation:
         head: what the learner adapted, a linear head for most, in float32 values that float16 holds exactly.
         examples: how many examples it was made from.
         estimate: the cross-validated gain over zero-shot, see `metaglot.adapting.Estimate`.
+        calibration: how sure its predictions may be.
     """
 
     language: str
@@ -61,6 +63,7 @@ class Adaptation:
     head: Params
     examples: int
     estimate: dict[str, Any] | None = None
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,7 @@ def save_adaptation(adaptation: Adaptation, folder: Path | str) -> Path:
         "labels": json.dumps(adaptation.labels, ensure_ascii=False),
         "examples": str(adaptation.examples),
         "estimate": json.dumps(adaptation.estimate),
+        "calibration": json.dumps(asdict(adaptation.calibration)),
         "metaglot": metaglot.__version__,
     }
     tensors = {name: value.to(torch.float16).contiguous() for name, value in adaptation.head.items()}
@@ -318,6 +322,14 @@ def _check_part(path: Path, wanted: str | None) -> None:
         raise _changed(path)
 
 
+def _calibration(values: Mapping[str, Any]) -> Calibration:
+    """Return a calibration from JSON, where tuples are lists."""
+    return Calibration(
+        float(values.get("temperature", 1.0)),
+        *(tuple(map(float, values.get(name, ()))) for name in ("confidence", "truth", "scope")),
+    )
+
+
 def _read_adaptation(path: Path, artifact: str) -> Adaptation:
     try:
         with safe_open(path, framework="pt") as file:
@@ -330,8 +342,9 @@ def _read_adaptation(path: Path, artifact: str) -> Adaptation:
             head={name: value.float() for name, value in tensors.items()},
             examples=int(header["examples"]),
             estimate=json.loads(header["estimate"]),
+            calibration=_calibration(json.loads(header.get("calibration", "{}"))),  # older ones have none
         )
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise ArtifactError(
             f"expected an adaptation, found a damaged file: {error}.",
             where=Where(path),

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from metaglot.adapting import Estimate, adapt, predict
+from metaglot.adapting import Estimate, adapt
 from metaglot.artifact import Artifact, load, save, save_adaptation
 from metaglot.config import Recipe, TrainSettings
 from metaglot.data import load_corpus
@@ -17,6 +17,7 @@ from metaglot.evaluation.baselines import default_baselines
 from metaglot.evaluation.grid import check_grid, run_grid
 from metaglot.evaluation.report import Report
 from metaglot.languages import language_name
+from metaglot.predicting import predict
 from metaglot.space import Task, draw_support
 from metaglot.storage import write_json
 from metaglot.training import assemble, evaluation_facts, fit, train_learners

@@ -17,7 +17,7 @@ from metaglot.checkpoint import State, run_key
 from metaglot.config import Recipe
 from metaglot.distributed import processes
 from metaglot.drawing import fingerprint, with_codes
-from metaglot.encoders import load_encoder
+from metaglot.encoders import Encoder, load_encoder
 from metaglot.errors import SettingsError, StorageError, suggestion
 from metaglot.kinds import KINDS
 from metaglot.learners import LEARNERS
@@ -42,8 +42,13 @@ class Fitted:
     sources: Sources
 
 
-def fit(corpus: Corpus, recipe: Recipe) -> Fitted:
+def fit(corpus: Corpus, recipe: Recipe, *, encoder: Encoder | None = None) -> Fitted:
     """Divide a corpus into sources and held-out languages and fit the sources, as a recipe says.
+
+    Args:
+        corpus: the examples.
+        recipe: encoder, sources, held-out languages, groups.
+        encoder: the recipe's, where the caller has it already.
 
     Raises:
         MetaglotError: the corpus, the encoder or the languages do not fit; the message says how.
@@ -51,7 +56,7 @@ def fit(corpus: Corpus, recipe: Recipe) -> Fitted:
     space = TaskSpace.of(corpus, recipe.held_out, sources=recipe.sources)
     with_codes([task.language for task in space.sources], recipe.train)  # said before the long part
     with processes().in_turn() as several:
-        encoder = load_encoder(recipe.encoder)
+        encoder = encoder or load_encoder(recipe.encoder)
         if several:  # the others find the features in the cache
             encoder.encode([e.text for task in space.sources for e in task.pool])
     return Fitted(space, fit_sources(space, encoder, recipe.groups))

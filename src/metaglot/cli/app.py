@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import metaglot
-from metaglot.cli import learn, look, use
+from metaglot.cli import learn, look, tune, use
 from metaglot.cli.console import err, escape, out
 from metaglot.errors import MetaglotError
 
@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at data before training on them.", no_args_is_help=True)
 cache_app = typer.Typer(help="See and clear the features kept on disk.", no_args_is_help=True)
+app.command()(tune.tune)
 app.command()(learn.train)
 app.command()(use.adapt)
 app.command()(use.predict)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -14,6 +15,9 @@ from rich.text import Text
 from metaglot.cli.console import out, print_json, say, show_notices
 from metaglot.cli.options import Columns, Encoding, Json, mapping
 from metaglot.errors import SettingsError
+
+if TYPE_CHECKING:
+    from metaglot.predicting import Prediction
 
 
 def adapt(
@@ -55,6 +59,7 @@ def adapt(
                 "seconds": round(made.seconds, 4),
                 "bytes": file.stat().st_size,
                 "estimate": estimate,
+                "temperature": made.adaptation.calibration.temperature,
                 "notices": made.notices,
                 "file": str(file),
             }
@@ -79,7 +84,37 @@ def predict(
             "--input", help="A text file, a line each, or a table with a text column.", show_default=False
         ),
     ] = None,
-    top: Annotated[int, typer.Option(help="How many labels to show for a text.")] = 3,
+    top: Annotated[
+        int | None, typer.Option(help="How many labels to show for a text.", show_default="3")
+    ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            help="Mark predictions unsure, such that of the others this share is right: 0.95. What the "
+            "examples cannot bear out is said.",
+            show_default=False,
+        ),
+    ] = None,
+    unsure_below: Annotated[
+        float | None,
+        typer.Option(help="Mark predictions unsure that are less probable: 0.6.", show_default=False),
+    ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            help="Show as many labels as it takes for the right one to be among them in this share of "
+            "texts: 0.9.",
+            show_default=False,
+        ),
+    ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of texts of known labels to be found in scope; others are marked unlike the "
+            "examples.",
+            show_default="0.95",
+        ),
+    ] = None,
     column: Columns = None,
     encoding: Encoding = "utf-8",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
@@ -87,8 +122,13 @@ def predict(
     """Predict labels with calibrated probabilities; zero-shot in a language that was never adapted.
 
     [dim]metaglot predict assistant --language swh "washa taa jikoni"[/dim]
+
+    To have it say that it does not know: [dim]--precision 0.95[/dim] marks predictions that are not sure,
+    by what cross-validation on the language's examples has counted, and [dim]--unsure-below 0.6[/dim] by
+    probability alone. Texts that are like no example, of a label that nobody has taught perhaps, are
+    marked as well. With [dim]--json[/dim] these are the fields sure, scope (a p-value) and in_scope.
     """
-    from metaglot import adapting, artifact
+    from metaglot import adapting, artifact, predicting
     from metaglot.data import read_texts
     from metaglot.languages import language_name
 
@@ -104,8 +144,23 @@ def predict(
     rows = texts or list(
         read_texts(source, column=text_column, encoding=encoding or "utf-8") if source else ()
     )
-    found = adapting.predict(loaded, rows, language, top=top)
+    found = predicting.predict(
+        loaded,
+        rows,
+        language,
+        top=top,
+        precision=precision,
+        unsure_below=unsure_below,
+        coverage=coverage,
+        recall=predicting.RECALL if recall is None else recall,
+    )
+    calibration = predicting.calibration_of(loaded.adaptations.get(code))
+    notices += calibration.doubts(coverage=coverage, recall=recall)
+    threshold = None if precision is None else calibration.threshold(precision)
+    if threshold is not None and not threshold.promised:
+        notices.append(threshold.doubt)
     if as_json:
+        show_notices(notices)
         for prediction in found:
             sys.stdout.write(json.dumps(prediction.as_dict(), ensure_ascii=False) + "\n")
         return
@@ -116,14 +171,35 @@ def predict(
             "from the other languages alone.",
         ]
     show_notices(notices)
+    if threshold is not None and threshold.promised:
+        say(
+            f"Sure from a probability of {threshold.value:.1%} on: so were {threshold.kept:.0%} of the "
+            f"cross-validated examples, and {threshold.right:.1%} of those right."
+        )
+    out.print(_table(found))
+
+
+def _table(predictions: Sequence[Prediction]) -> Table:
+    """Texts, their labels and what is to be doubted of them."""
     table = Table(box=None, pad_edge=False)
     table.add_column("text", overflow="fold")
-    for number in range(min(top, max((len(p.labels) for p in found), default=1))):
+    width = max((len(p.labels) for p in predictions), default=1)
+    for number in range(width):
         table.add_column("label" if number == 0 else "", overflow="fold")
-    for prediction in found:
+    marks = [_marks(prediction) for prediction in predictions]
+    if any(marks):
+        table.add_column("", overflow="fold")
+    for prediction, mark in zip(predictions, marks, strict=True):
         labels = [
             Text(f"{label} {chance:.0%}", style="dim" if place else "bold")
             for place, (label, chance) in enumerate(prediction.labels)
         ]
-        table.add_row(Text(prediction.text), *labels)
-    out.print(table)
+        labels += [Text()] * (width - len(labels))
+        table.add_row(Text(prediction.text), *labels, *([Text(mark, style="yellow")] if any(marks) else []))
+    return table
+
+
+def _marks(prediction: Prediction) -> str:
+    """Say what is to be doubted."""
+    unsure = ["unsure"] if prediction.sure is False else []
+    return ", ".join(unsure + (["unlike the examples"] if prediction.in_scope is False else []))

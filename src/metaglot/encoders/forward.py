@@ -64,7 +64,7 @@ class Engine:
         sums = np.zeros((len(texts), self.settings.width), np.float64)
         for batch in self._batches(windows):
             states, mask = self._forward(batch)
-            vectors = _pool(states[-1], mask, self.settings.pooling).double().cpu().numpy()
+            vectors = pool(states[-1], mask, self.settings.pooling).double().cpu().numpy()
             numbers = np.array([w.text for w in batch])
             np.add.at(sums, numbers, vectors * np.array([[max(w.content, 1)] for w in batch]))
             np.subtract.at(left, numbers, 1)
@@ -137,16 +137,13 @@ class Engine:
         self, batch: Sequence[Window], *, every_layer: bool = False
     ) -> tuple[Sequence[Tensor], Tensor]:
         """Return hidden states `[b, T, d]` of the last layer or of all, and the mask `[b, T]`."""
-        lengths = torch.tensor([len(w.ids) for w in batch])
-        longest = int(lengths.max())
-        ids = torch.zeros((len(batch), longest), dtype=torch.int64)  # the mask hides what pads
-        for row, window in zip(ids, batch, strict=True):
-            row[: len(window.ids)] = torch.tensor(window.ids)
-        mask = (torch.arange(longest) < lengths[:, None]).to(self.device)
+        ids, mask = padded([w.ids for w in batch])
+        whole = bool(mask.all())
+        mask = mask.to(self.device)
         with torch.inference_mode():
             output = self.model(
                 input_ids=ids.to(self.device),
-                attention_mask=None if bool((lengths == longest).all()) else mask.long(),
+                attention_mask=None if whole else mask.long(),
                 output_hidden_states=every_layer,
             )
         return (output.hidden_states if every_layer else (output.last_hidden_state,)), mask
@@ -204,7 +201,17 @@ def special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     return [], []
 
 
-def _pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+def padded(sequences: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+    """Return token numbers `[b, T]` of sequences of several lengths, and the mask of what is no padding."""
+    lengths = torch.tensor([len(ids) for ids in sequences])
+    longest = int(lengths.max())
+    found = torch.zeros((len(sequences), longest), dtype=torch.int64)  # the mask hides what pads
+    for row, ids in zip(found, sequences, strict=True):
+        row[: len(ids)] = torch.tensor(ids)
+    return found, torch.arange(longest) < lengths[:, None]
+
+
+def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """Return one vector per text `[b, d]` from the states `[b, T, d]`."""
     if pooling == "cls":
         return states[:, 0]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import ChainMap, Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from metaglot.errors import DataError, SettingsError
-from metaglot.evaluation.baselines import BASELINES, zero_shot_head
+from metaglot.evaluation.baselines import BASELINES, Baseline, zero_shot_head
 from metaglot.evaluation.metrics import classification_metrics
 from metaglot.learners.base import Learner
-from metaglot.model import Model, Sources, Table, target_table
+from metaglot.model import Model, Sources, target_table
 from metaglot.progress import progress
-from metaglot.space import TaskSpace, draw_support
+from metaglot.space import Task, TaskSpace, draw_support
 from metaglot.types import Batch, Params
 
 if TYPE_CHECKING:
@@ -82,33 +82,63 @@ def run_grid(
     if not space.held_out:
         raise DataError("expected at least one held-out language to evaluate on, found none.")
     made = {name: BASELINES[name](sources) for name in baselines}
-    model = sources.model
     records: list[Record] = []
-    with progress("evaluating", len(space.held_out) * len(shots) * draws) as advance:
+    with progress("evaluating", len(space.held_out)) as advance:
         for task in space.held_out:
-            pool, test = target_table(model, task, task.pool), target_table(model, task, task.test)
-            query = _whole(test, model, task.labels)
-            more = [b.extra(pool.inputs) for b in made.values() if b.extra is not None]
-            pool = replace(pool, inputs=dict(ChainMap(*more, dict(pool.inputs))))
-            for k in sorted(set(shots)):
-                for draw in range(draws if k else 1):
-                    rows = draw_support(task.pool, task.labels, k, seed, task.language, draw)
-                    support = pool.batch(model, rows, task.labels)
-                    found: dict[tuple[str, bool], Tensor] = {}
-                    for name, baseline in made.items():
-                        if k or baseline.zero_shots:
-                            found[name, False] = model.task_model.forward(baseline.fit(model, support), query)
-                    for name, (learner, meta) in learners.items():
-                        found[name, True] = _logits(model, learner, meta, support, query)
-                    for (name, learned), logits in found.items():
-                        metrics = classification_metrics(logits, query.targets)
-                        records.append(Record(name, learned, task.language, k, draw, len(support), metrics))
-                    advance(1 if k else draws, task.language)
+            records += judge_task(sources.model, task, learners, made, shots=shots, draws=draws, seed=seed)
+            advance(1, task.language)
     if not records:
         raise SettingsError(
             "expected a method that predicts without examples, for 0 shots alone; found none."
         )
     return records
+
+
+def judge_task(
+    model: Model,
+    task: Task,
+    learners: Mapping[str, tuple[Learner, Params]],
+    baselines: Mapping[str, Baseline],
+    *,
+    shots: Sequence[int],
+    draws: int,
+    seed: int = 0,
+) -> Iterator[Record]:
+    """Judge methods on one held-out task: what `run_grid` does for each of them.
+
+    A method's records are the same whatever stands beside it.
+
+    Args:
+        model: the fitted sources' model.
+        task: the held-out task.
+        learners: name → (learner, meta-parameters).
+        baselines: name → what `BASELINES[name](sources)` made.
+        shots: numbers of examples per label.
+        draws: draws per number of shots.
+        seed: of the draws.
+
+    Yields:
+        The records of one draw after the other; a baseline that needs examples has none for 0 shots.
+    """
+    pool, test = target_table(model, task, task.pool), target_table(model, task, task.test)
+    query = test.batch(model, torch.arange(len(test.examples)), task.labels)
+    more = [b.extra(pool.inputs) for b in baselines.values() if b.extra is not None]
+    pool = replace(pool, inputs=dict(ChainMap(*more, dict(pool.inputs))))
+    places = [(k, draw) for k in sorted(set(shots)) for draw in range(draws if k else 1)]
+    with progress(str(task), len(places)) as advance:
+        for k, draw in places:
+            rows = draw_support(task.pool, task.labels, k, seed, task.language, draw)
+            support = pool.batch(model, rows, task.labels)
+            found: dict[tuple[str, bool], Tensor] = {}
+            for name, baseline in baselines.items():
+                if k or baseline.zero_shots:
+                    found[name, False] = model.task_model.forward(baseline.fit(model, support), query)
+            for name, (learner, meta) in learners.items():
+                found[name, True] = _logits(model, learner, meta, support, query)
+            for (name, learned), logits in found.items():
+                metrics = classification_metrics(logits, query.targets)
+                yield Record(name, learned, task.language, k, draw, len(support), metrics)
+            advance(1, f"k = {k}")
 
 
 def check_grid(methods: Sequence[str], shots: Sequence[int], draws: int) -> None:
@@ -127,20 +157,21 @@ def check_grid(methods: Sequence[str], shots: Sequence[int], draws: int) -> None
 
 def adapted_head(model: Model, learner: Learner, meta: Params, support: Batch) -> Params:
     """Return what a learner makes of a support set; the zero-shot head where it is empty."""
-    if len(support) == 0:
+    if predicts_zero_shot(support):
         return zero_shot_head(model, len(support.classes))
     with torch.no_grad():
         return learner.adapt(model.task_model, meta, support)
 
 
+def predicts_zero_shot(support: Batch) -> bool:
+    """Tell whether a learner predicts as the prior does: where it has nothing to adapt to."""
+    return len(support) == 0
+
+
 def _logits(model: Model, learner: Learner, meta: Params, support: Batch, query: Batch) -> Tensor:
-    """What a learner makes of a query set after adapting to a support set, zero-shot where it is empty."""
+    """What a learner makes of a query set after adapting to a support set."""
     adapted = adapted_head(model, learner, meta, support)
-    if len(support) == 0:
+    if predicts_zero_shot(support):
         return model.task_model.forward(adapted, query)
     with torch.no_grad():
         return learner.predict(model.task_model, meta, adapted, query)
-
-
-def _whole(table: Table, model: Model, labels: Sequence[str]) -> Batch:
-    return table.batch(model, torch.arange(len(table.examples)), labels)

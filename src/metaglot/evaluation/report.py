@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
+_MOST_GAINS = 30
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,13 @@ class Report:
         self.learners = list(dict.fromkeys(r.method for r in records if r.learned))
         self.baselines = list(dict.fromkeys(r.method for r in records if not r.learned))
         self._values = {(r.method, r.shots, r.language, r.draw): r.metrics[metric] for r in records}
+        self._draws: dict[tuple[str, int], set[int]] = {}
+        for r in records:
+            self._draws.setdefault((r.method, r.shots), set()).add(r.draw)
 
     def values(self, method: str, shots: int) -> Tensor | None:
         """Return a method's values `[languages, draws]`, or None where it was not run."""
-        draws = sorted({d for m, k, _, d in self._values if (m, k) == (method, shots)})
+        draws = sorted(self._draws.get((method, shots), ()))
         if not draws:
             return None
         rows = [[self._values[method, shots, lang, d] for d in draws] for lang in self.languages]
@@ -77,15 +81,22 @@ class Report:
 
     def differences(self) -> list[Difference]:
         """Compare the best learner with the best baseline (both by their mean) at every shots ≥ 1."""
-        found = []
-        for shots in (k for k in self.shots if k):
-            learner, baseline = self._best(self.learners, shots), self._best(self.baselines, shots)
-            if learner is None or baseline is None:
-                continue
-            ours, theirs = self.values(learner, shots), self.values(baseline, shots)
-            if ours is not None and theirs is not None:
-                found.append(Difference(shots, learner, baseline, _cell(ours - theirs)))
-        return found
+        best = [(k, self._best(self.learners, k)) for k in self.shots if k]
+        found = [self.against_best(learner, k) for k, learner in best if learner is not None]
+        return [difference for difference in found if difference is not None]
+
+    def against_best(self, learner: str, shots: int) -> Difference | None:
+        """Compare a learner with the baseline whose mean at a number of shots is the highest.
+
+        The baseline is chosen in hindsight, by the very values that are compared: no method that has to
+        choose beforehand is as good. None where one of the two was not run.
+        """
+        baseline = self._best(self.baselines, shots)
+        ours = self.values(learner, shots)
+        theirs = None if baseline is None else self.values(baseline, shots)
+        if baseline is None or ours is None or theirs is None:
+            return None
+        return Difference(shots, learner, baseline, _cell(ours - theirs))
 
     def _best(self, methods: Sequence[str], shots: int) -> str | None:
         means = {m: cell.mean for m in methods if (cell := self.cell(m, shots)) is not None}
@@ -149,6 +160,8 @@ class Report:
     def plot(self, path: Path) -> None:
         """Draw accuracy against shots for every method, and the gain by language; save it.
 
+        Of more than 30 languages the gains are left out.
+
         Raises:
             MissingExtraError: matplotlib is not installed.
             SettingsError: the file's name does not end in a picture's format.
@@ -156,9 +169,16 @@ class Report:
         check_plot(path)
         from matplotlib import pyplot as plt  # noqa: PLC0415 - an optional extra
 
-        figure, (left, right) = plt.subplots(
-            1, 2, figsize=(11, 4.6), width_ratios=(3, 2), layout="constrained"
+        gains = len(self.languages) <= _MOST_GAINS
+        figure, axes = plt.subplots(
+            1,
+            1 + gains,
+            figsize=(11 if gains else 7.5, 4.6),
+            width_ratios=(3, 2)[: 1 + gains],
+            layout="constrained",
+            squeeze=False,
         )
+        left = axes[0, 0]
         places = {k: i for i, k in enumerate(self.shots)}
         for method in [*self.learners, *self.baselines]:
             cells = [(places[k], c) for k in self.shots if (c := self.cell(method, k)) is not None]
@@ -177,7 +197,8 @@ class Report:
         left.set_title(f"mean over {len(self.languages)} held-out languages")
         left.legend(fontsize=8)
         left.grid(alpha=0.3)
-        self._plot_gains(right)
+        if gains:
+            self._plot_gains(axes[0, 1])
         with atomic_file(path) as beside:
             figure.savefig(beside, dpi=140, format=path.suffix.lstrip(".").lower())
         plt.close(figure)

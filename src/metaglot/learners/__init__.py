@@ -6,6 +6,7 @@ LEARNERS = Registry(
     "learner",
     {
         "auto": "metaglot.learners.auto:Auto",
+        "mixture": "metaglot.learners.mixture:Mixture",
         "ridge": "metaglot.learners.ridge:Ridge",
         "logistic": "metaglot.learners.logistic:Logistic",
         "laplace": "metaglot.learners.laplace:Laplace",

@@ -1,28 +1,40 @@
-"""Auto: experts in closed form, and how far to trust each at k examples learned across languages.
+"""Auto: a few preconditioned steps from the prior, whose hyperparameters are learned across languages.
 
-Every expert e makes of a support set S a linear head with scores s_e(x) `[C]`:
+In the space of scores, with X the support set's features, K = Σ_b a_b² X_b X_bᵀ `[n, n]` their kernel
+over blocks b, Y its one-hot labels and `prior` the scores of a head that was learned from the other
+languages:
 
-    prior       zero-shot: the scores of a head that was learned from the other languages
-    b           ridge on the feature block b alone, for every block
-    all         ridge on all blocks side by side
-    anchored    ridge on all blocks towards the prior: it fits what the prior gets wrong on S
+    F₀(x) = s (prior(x) − b)                                       what is believed before any example
+    A₀ = 0,   A_{t+1} = A_t + τ (K + λ I)⁻¹ (Y − softmax(F₀(X) + K A_t))             t < T
+    logits(x) = γ (F₀(x) + Σ_b a_b² x_b X_bᵀ A_T)
 
-and the mixture's logits are a weighted sum, a product of experts (Hinton 2002), so that the mixture
-is itself one linear head:
+Each step fits, by kernel ridge regression, what the probabilities still get wrong: boosting in the space
+of functions (Friedman 2001, "Greedy function approximation", algorithm 1) whose weak learner is in closed
+form, or gradient descent on a linear head from a learned start, as MAML's inner loop is (Finn et al.
+2017), preconditioned by (K + λ I)⁻¹ (a fixed stand-in for the Hessian, as in Böhning 1992, "Multinomial
+logistic regression algorithm", and meta-learned as in Park & Oliva 2019, "Meta-Curvature"). Where the prior
+is sure and right there is nothing to fit; the fewer the steps, the nearer to the prior. The result is one
+linear head.
 
-    logits(x) = Σ_e w_e(S) s_e(x),    log w_e(S) = g_e · (1, log₂ k, evidence_e(S), evidence_prior(S))
+How far to trust the prior, s, how far to step, τ, and how sure to be at last, γ, depend on the support set:
 
-evidence_e is the mean leave-one-out log-likelihood of the support labels under expert e, between
-about 0 (chance) and 1 (certain): closed form for a ridge head, and plain likelihood for the prior,
-which never saw S. The weights g are learned by the outer loop on episodes of the source languages,
-as stacking does (Wolpert 1992). There the prior is cross-fitted (a language's prior comes from the
-other languages), else it would look better than it is on a new one, and be trusted too far.
+    log s = g_s · φ,   log τ = g_τ · φ,   log γ = g_γ · φ,   φ = (1, log₂ k, log₂ C, evidence …)
+
+(the parts of φ that each takes are in `_SEES`), with evidence the mean log-likelihood of the support labels,
+between about 0 (chance) and 1 (certain): under the prior, which never saw them, and under ridge regression
+on a block alone, left one out in closed form. g, λ, the a_b and the doubt δ in b are learned by the outer
+loop on episodes of the source languages. There the prior is cross-fitted, else it would look better than it
+is on a new language, and be trusted too far. Without γ apart, likelihood and accuracy want different s and
+τ, for a sum of scores that are each right about the order of the labels is too sure of it.
+
+b is the mean over labels of each label's mean prior score on the support set, believed as after δ more
+examples at zero: it takes out what the prior says of the language and not of the label.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,30 +42,50 @@ import torch
 
 from metaglot.errors import SettingsError
 from metaglot.learners.base import check_support, nothing_written, shots_of, weighted_mean
-from metaglot.learners.closed_form import dual, inverse_of, mean_log_likelihood, one_hot, primal
+from metaglot.learners.closed_form import (
+    dual,
+    factor_of,
+    inverse_of,
+    label_mean,
+    mean_log_likelihood,
+    one_hot,
+    primal,
+)
 from metaglot.types import Batch, Episode, FeatureModel, Params
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-# The sharpness at which an expert's evidence is judged: about that of a fitted head.
-_SHARPNESS = 8.0
-# Logarithms of the weights to start from: near what most corpora end with, so that the outer loop
-# need not go far.
-_START = {"prior": 3.0, "anchored": 1.3}
-_START_RIDGE = 0.3
-# The mean of the support set's prior scores is believed as after so many examples more at zero.
-_DOUBT = 10.0
+# Where the outer loop starts from: the middle of what several corpora end with.
+_START = {"trust": math.log(10.0), "step": math.log(4.0), "sharpness": 0.0}
+_DENSE_SCALE = 0.7
+# Which parts of φ each takes: 1, shots, labels, evidence.
+_SEES = {"trust": (1, 1, 0, 1), "step": (1, 1, 0, 0), "sharpness": (1, 1, 1, 1)}
+_PENALTY = "log_penalty"
+_DOUBT = "log_doubt"
+_SCALE = "log_scale."
+# The sharpness at which evidence is judged, about that of a fitted head, and the penalty of its ridge heads.
+_EVIDENCE_SHARPNESS = 8.0
+_EVIDENCE_PENALTY = 1.0
+# As many examples are doubted where evidence is judged: the start of what is learned.
+_START_DOUBT = 10.0
 
 
 @dataclass(frozen=True)
-class _Expert:
-    """One expert's head: block weights, bias, its trust in the prior, and its evidence, a scalar."""
+class _Known:
+    """What of a support set no meta-parameter enters.
 
-    weights: dict[str, Tensor]
-    bias: Tensor
-    prior_scale: float
-    evidence: Tensor
+    Attributes:
+        kernels: block name → X_b X_bᵀ `[n, n]`.
+        prior: the prior's scores `[n, C]`.
+        targets: centred one-hot labels `[n, C]`.
+        phi: φ.
+    """
+
+    kernels: Mapping[str, Tensor]
+    prior: Tensor
+    targets: Tensor
+    phi: Tensor
 
 
 @dataclass(frozen=True)
@@ -61,138 +93,155 @@ class PreparedEpisode:
     """What of an episode no meta-parameter enters.
 
     Attributes:
-        scores: each expert's query scores `[E, n, C]`.
-        gates: the inputs of each expert's weight `[E, 4]`.
-        targets: query labels `[n]`.
+        support: of the support set.
+        kernels: block name → query features times support features `[queries, n]`.
+        prior: the prior's scores of the query set `[queries, C]`.
+        targets: query labels `[queries]`.
         weight: how much the task counts.
     """
 
-    scores: Tensor
-    gates: Tensor
+    support: _Known
+    kernels: Mapping[str, Tensor]
+    prior: Tensor
     targets: Tensor
     weight: float
 
 
 class Auto:
-    """Zero-shot, per-feature and anchored closed-form experts, mixed as source languages teach.
+    """A few preconditioned steps from the cross-lingual prior; how far to go is learned across languages.
 
     Args:
-        penalty: λ of every ridge expert.
-        dense_scale: what dense blocks are multiplied by beside lexical ones in the joint kernels.
+        steps: T.
     """
 
     needs = frozenset({"label-scores"})
 
     write = nothing_written
 
-    def __init__(self, penalty: float = 1.0, dense_scale: float = 0.7) -> None:
-        if not (penalty > 0 and dense_scale > 0):
-            raise SettingsError(
-                f"expected penalty > 0 and dense_scale > 0, found {penalty} and {dense_scale}."
-            )
-        self.penalty = penalty
-        self.dense_scale = dense_scale
-
-    def experts(self, model: FeatureModel) -> tuple[str, ...]:
-        """Return the experts' names, in the order of the gate's rows."""
-        single = tuple(model.blocks) if len(model.blocks) > 1 else ()
-        return ("prior", *single, "all", "anchored")
+    def __init__(self, steps: int = 4) -> None:
+        if steps < 1:
+            raise SettingsError(f"expected steps ≥ 1, found {steps}.")
+        self.steps = steps
 
     def init(self, model: FeatureModel, generator: Generator) -> Params:
-        """Return a gate `[E, 4]` that trusts the prior, its correction, and the rest in this order."""
-        names = self.experts(model)
-        gate = torch.zeros(len(names), 4)
-        gate[:, 0] = torch.tensor([_START.get(name, _START_RIDGE) for name in names])
-        return {"gate": gate}
+        """Return λ = 1, scales, and coefficients g of constants only."""
+        size = 3 + 1 + len(model.blocks)
+        meta = {name: torch.zeros(size) for name in _SEES}
+        for name, start in _START.items():
+            meta[name][0] = start
+        # Sixteen of a step's units in all, however many the steps.
+        meta["step"][0] += math.log(4.0 / self.steps)
+        meta |= {_PENALTY: torch.zeros(()), _DOUBT: torch.tensor(math.log(_START_DOUBT))}
+        return meta | {_SCALE + b: torch.tensor(math.log(_DENSE_SCALE)) for b in _scaled(model)}
 
     def outer_rate(self, name: str) -> float:
         """Return the outer loop's rate for a meta-parameter."""
-        return 0.1
+        return 0.05
 
     def adapt(self, model: FeatureModel, meta: Params, support: Batch) -> Params:
-        """Return the mixture as one head."""
-        experts = self._fit(model, support)
-        weight = _weights(meta, _gates(experts, support))
-        heads = [_head(model, expert, len(support.classes)) for expert in experts]
-        return {
-            name: torch.stack([w * head[name] for w, head in zip(weight, heads, strict=True)]).sum(0)
-            for name in heads[0]
-        }
+        """Return the head after T steps.
+
+        Raises:
+            DataError: the support set has fewer than two labels, or does not fit the model.
+        """
+        known = _known(model, support)
+        trust, sharpness = _setting(meta, "trust", known.phi), _setting(meta, "sharpness", known.phi)
+        bias, dual_weights = self._solve(model, meta, known, trust)
+        weights = primal(support.inputs, _scales(model, meta), sharpness * dual_weights)
+        trust = sharpness * trust
+        return model.linear_head(weights, trust * bias, trust)
 
     def predict(self, model: FeatureModel, meta: Params, adapted: Params, batch: Batch) -> Tensor:
         """Return logits `[n, C]`."""
         return model.forward(adapted, batch)
 
     def prepare(self, model: FeatureModel, episode: Episode) -> PreparedEpisode:
-        """Return the experts' query scores and the gate's inputs: all but the gate itself."""
+        """Return kernels, scores of the prior and φ: all but what the outer loop learns."""
         with torch.no_grad():
-            experts = self._fit(model, episode.support)
-            scores = [
-                model.forward(_head(model, e, len(episode.support.classes)), episode.query) for e in experts
-            ]
+            support, query = episode.support, episode.query
+            kernels = {b: query.inputs[b] @ support.inputs[b].T for b in model.blocks}
             return PreparedEpisode(
-                torch.stack(scores), _gates(experts, episode.support), episode.query.targets, episode.weight
+                _known(model, support),
+                kernels,
+                _prior(query, len(query.classes)),
+                query.targets,
+                episode.weight,
             )
 
     def meta_loss(self, model: FeatureModel, meta: Params, episodes: Sequence[PreparedEpisode]) -> Tensor:
-        """Return the mean query loss of the mixture over prepared episodes, a scalar."""
-        losses = [
-            model.loss(torch.einsum("e,enc->nc", _weights(meta, e.gates), e.scores), e.targets)
-            for e in episodes
-        ]
+        """Return the mean query loss after adapting, over prepared episodes, a scalar."""
+        losses = []
+        for episode in episodes:
+            known = episode.support
+            trust, sharpness = _setting(meta, "trust", known.phi), _setting(meta, "sharpness", known.phi)
+            bias, dual_weights = self._solve(model, meta, known, trust)
+            scales = _scales(model, meta)
+            cross = torch.stack([scales[b] ** 2 * episode.kernels[b] for b in scales]).sum(0)
+            logits = sharpness * (trust * (episode.prior + bias) + cross @ dual_weights)
+            losses.append(model.loss(logits, episode.targets))
         return weighted_mean(torch.stack(losses), [e.weight for e in episodes])
 
-    def _fit(self, model: FeatureModel, support: Batch) -> list[_Expert]:
-        check_support(support)
-        n_labels = len(support.classes)
-        targets = one_hot(support.targets, n_labels)
-        prior = torch.zeros_like(targets) if support.prior is None else support.prior
-        shift = -_label_mean(prior, targets) * len(prior) / (len(prior) + _DOUBT)
-
-        def evidence(scores: Tensor) -> Tensor:
-            found = mean_log_likelihood(scores, support.targets, _SHARPNESS)
-            return (1 + found / math.log(n_labels)).clamp(min=-1.0)
-
-        def expert(scales: dict[str, float], mean: Tensor | None, inverse: Tensor) -> _Expert:
-            alpha, left_out = dual(inverse, targets, mean)
-            bias = torch.zeros(n_labels) if mean is None else shift
-            weights = primal(support.inputs, scales, alpha)
-            return _Expert(weights, bias, 0.0 if mean is None else 1.0, evidence(left_out))
-
-        kernels = {block: support.gram(block) for block in model.blocks}
-        every = {b: 1.0 if b in model.lexical or len(kernels) == 1 else self.dense_scale for b in kernels}
-        together = torch.stack([scale**2 * kernels[block] for block, scale in every.items()]).sum(0)
-        inverse = inverse_of(together, self.penalty)
-        alone = [expert({b: 1.0}, None, inverse_of(k, self.penalty)) for b, k in kernels.items()]
-        return [
-            _Expert({}, shift, 1.0, evidence(prior + shift)),
-            *(alone if len(alone) > 1 else []),
-            expert(every, None, inverse),
-            expert(every, prior + shift, inverse),
-        ]
+    def _solve(
+        self, model: FeatureModel, meta: Params, known: _Known, trust: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return −b `[C]` and A_T `[n, C]`."""
+        scales = _scales(model, meta)
+        kernel = torch.stack([scales[b] ** 2 * known.kernels[b] for b in scales]).sum(0)
+        factor = factor_of(kernel, meta[_PENALTY].exp())
+        bias = _bias(known.prior, known.targets, meta[_DOUBT].exp())
+        believed = trust * (known.prior + bias)
+        labels = known.targets + 1.0 / known.targets.shape[1]
+        step = _setting(meta, "step", known.phi)
+        found = torch.zeros_like(believed)
+        for _ in range(self.steps):
+            wrong = labels - (believed + kernel @ found).softmax(-1)
+            found = found + step * torch.cholesky_solve(wrong, factor)
+        return bias, found
 
 
-def _label_mean(scores: Tensor, targets: Tensor) -> Tensor:
-    """The mean over labels of each label's mean scores `[C]`: labels count alike, however frequent."""
-    member = (targets > 0).to(scores.dtype)
-    count = member.sum(0)
-    means = (member.T @ scores) / count.clamp(min=1).unsqueeze(-1)
-    return means[count > 0].mean(0)
+def _scaled(model: FeatureModel) -> list[str]:
+    """The blocks whose scale is learned: dense ones beside lexical ones, or all but the first."""
+    dense = [b for b in model.blocks if b not in model.lexical]
+    return dense if len(dense) < len(model.blocks) else dense[1:]
 
 
-def _head(model: FeatureModel, expert: _Expert, n_labels: int) -> Params:
-    weights = expert.weights or {b: torch.zeros(n_labels, width) for b, width in model.blocks.items()}
-    return model.linear_head(weights, expert.bias, expert.prior_scale)
+def _scales(model: FeatureModel, meta: Params) -> dict[str, Tensor]:
+    one = torch.ones_like(meta[_PENALTY])
+    return {b: meta[_SCALE + b].exp() if _SCALE + b in meta else one for b in model.blocks}
 
 
-def _gates(experts: Sequence[_Expert], support: Batch) -> Tensor:
-    """The gate's inputs `[E, 4]`: 1, log₂ k, the expert's own evidence and the prior's."""
-    shots = math.log2(max(1.0, shots_of(support)))
-    prior = experts[0].evidence
-    rows = [torch.stack([torch.ones(()), torch.tensor(shots), e.evidence, prior]) for e in experts]
-    return torch.stack(rows)
+def _setting(meta: Params, name: str, phi: Tensor) -> Tensor:
+    """exp(g · φ), a scalar, of the parts of φ that the setting takes."""
+    first, shots, labels, evidence = _SEES[name]
+    seen = phi.new_tensor([first, shots, labels, *[evidence] * (len(phi) - 3)])
+    return (meta[name] * phi * seen).sum().exp()
 
 
-def _weights(meta: Params, gates: Tensor) -> Tensor:
-    """The experts' weights `[E]`, all positive."""
-    return (meta["gate"] * gates).sum(-1).exp()
+def _known(model: FeatureModel, support: Batch) -> _Known:
+    check_support(support)
+    n_labels = len(support.classes)
+    kernels = {block: support.gram(block) for block in model.blocks}
+    targets, prior = one_hot(support.targets, n_labels), _prior(support, n_labels)
+
+    def evidence(scores: Tensor) -> Tensor:
+        found = mean_log_likelihood(scores, support.targets, _EVIDENCE_SHARPNESS)
+        return (1 + found / math.log(n_labels)).clamp(min=-1.0)
+
+    found = [evidence(prior + _bias(prior, targets, _START_DOUBT))]
+    for kernel in kernels.values():
+        found.append(evidence(dual(inverse_of(kernel, _EVIDENCE_PENALTY), targets)[1]))
+    # In the middle of what is met, 4 examples of 16 labels, shots and labels count for nothing.
+    sizes = [1.0, math.log2(max(1.0, shots_of(support))) - 2, (math.log2(n_labels) - 4) / 2]
+    return _Known(kernels, prior, targets, torch.cat([prior.new_tensor(sizes), torch.stack(found)]))
+
+
+def _prior(batch: Batch, n_labels: int) -> Tensor:
+    """The prior's scores `[n, C]`, zeros where there are none."""
+    if batch.prior is not None:
+        return batch.prior
+    return next(iter(batch.inputs.values())).new_zeros(len(batch), n_labels)
+
+
+def _bias(prior: Tensor, targets: Tensor, doubt: Tensor | float) -> Tensor:
+    """−b `[C]`."""
+    return -label_mean(prior, targets) * len(prior) / (len(prior) + doubt)

@@ -33,6 +33,19 @@ def one_hot(targets: Tensor, n_labels: int) -> Tensor:
     return F.one_hot(targets, n_labels).to(torch.get_default_dtype()) - 1.0 / n_labels
 
 
+def label_mean(values: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over labels of each label's mean `[…]`: labels count alike, however frequent.
+
+    Args:
+        values: `[n, …]`.
+        targets: centred one-hot labels `[n, C]`; a label without examples does not count.
+    """
+    member = (targets > 0).to(values.dtype)
+    count = member.sum(0)
+    means = (member.T @ values) / count.clamp(min=1).unsqueeze(-1)
+    return means[count > 0].mean(0)
+
+
 def kernel_of(batch: Batch, scales: Mapping[str, Tensor | float]) -> Tensor:
     """Return Σ_b a_b² X_b X_bᵀ `[n, n]` over the blocks that `scales` names."""
     return torch.stack([scale * scale * batch.gram(name) for name, scale in scales.items()]).sum(0)

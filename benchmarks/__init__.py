@@ -1,0 +1,1 @@
+"""What is measured, and with what; README.md says how to run it."""

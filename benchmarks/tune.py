@@ -1,0 +1,119 @@
+"""What stage one costs and is worth: texts per second, and accuracy on held-out languages before and after.
+
+    python benchmarks/tune.py --minutes 10 --json benchmarks/results/tune.json
+
+Tunes e5-small on source languages of the home-assistant corpus, once for each way of tuning, in as
+many minutes each. Then every encoder, the frozen one first, is judged by the same recipe on the same
+languages, which no part of it has seen: zero-shot, and with the learner `auto` from 4 examples an intent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from metaglot.artifact import versions
+from metaglot.config import Recipe
+from metaglot.data import load_corpus
+from metaglot.data.home_assistant import SOURCES
+from metaglot.encoders.transformer import default_dtype
+from metaglot.evaluation.grid import run_grid
+from metaglot.evaluation.report import Report
+from metaglot.storage import write_json
+from metaglot.training import fit, train_learners
+from metaglot.tuning import tune, tune_settings
+
+HELD_OUT = ("eus", "mal", "tha")
+SHOTS = (0, 4)
+WAYS = {
+    "contrastive": {"loss": "contrastive"},
+    "classification": {"loss": "classification"},
+    "both": {"loss": "both"},
+    "last 4 layers": {"layers": 4},
+    "lora": {"layers": "lora"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0, help="of tuning, for each way")
+    parser.add_argument("--ways", default="contrastive", help=f"of {', '.join(WAYS)}; or 'all'")
+    parser.add_argument("--sources", type=int, default=len(SOURCES), help="how many of the source languages")
+    parser.add_argument("--per-intent", type=int, default=40, help="sentences of each in each language")
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the result here")
+    options = parser.parse_args()
+    names = list(WAYS) if options.ways == "all" else options.ways.split(",")
+    languages = [*SOURCES[: options.sources], *HELD_OUT]
+    chosen = {"languages": languages, "per_intent": options.per_intent}
+    corpus = load_corpus("home-assistant", options=chosen)
+    rows = {"frozen": judge(corpus, chosen, "e5-small", options.draws)}
+    with tempfile.TemporaryDirectory() as made:
+        for name in names:
+            settings = tune_settings(minutes=options.minutes, **WAYS[name])
+            folder = tune(corpus, settings, out=Path(made) / name.replace(" ", "-"), held_out=HELD_OUT)
+            facts = json.loads((folder / "tuning.json").read_text(encoding="utf-8"))
+            rows[name] = judge(corpus, chosen, str(folder), options.draws) | {
+                "texts_per_second": facts["drawn"] / facts["training_seconds"],
+                "texts": facts["texts"],
+                **{key: facts[key] for key in ("drawn", "steps", "seconds", "share", "curve", "ways")},
+            }
+    result = {
+        "command": f"python benchmarks/tune.py --minutes {options.minutes:g} --ways {options.ways}",
+        "held_out": HELD_OUT,
+        "sources": len(languages) - len(HELD_OUT),
+        "per_intent": options.per_intent,
+        "draws": options.draws,
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "precision": default_dtype(),
+            "load": os.getloadavg(),
+        },
+        "versions": versions(),
+        "rows": rows,
+    }
+    table = Table(title=f"languages held out: {', '.join(HELD_OUT)}")
+    for column in ("encoder", "texts/s", "minutes", *(f"k = {k}" for k in SHOTS)):
+        table.add_column(column, justify="right")
+    for name, row in rows.items():
+        speed = (
+            [f"{row['texts_per_second']:.0f}", f"{row['seconds'] / 60:.1f}"] if "steps" in row else ["", ""]
+        )
+        table.add_row(name, *speed, *(f"{row['accuracy'][str(k)]:.3f}" for k in SHOTS))
+    Console().print(table)
+    if options.json:
+        write_json(options.json, result)
+
+
+def judge(corpus, chosen, encoder, draws):
+    """Return the accuracy of `auto` on the held-out languages, the mean over them, by number of shots."""
+    recipe = Recipe(
+        corpus="home-assistant",
+        corpus_options=chosen,
+        held_out=HELD_OUT,
+        encoder=f"{encoder}+ngrams",
+    )
+    fitted = fit(corpus, recipe)
+    trained = train_learners(fitted, recipe, ["auto"])
+    learners = {name: (learner, result.meta) for name, (learner, result) in trained.items()}
+    records = run_grid(fitted.sources, fitted.space, learners, baselines=(), shots=SHOTS, draws=draws)
+    report = Report(records)
+    return {
+        "accuracy": {str(k): report.cell("auto", k).mean for k in SHOTS},
+        "by_language": {
+            str(k): dict(zip(report.languages, report.values("auto", k).mean(1).tolist(), strict=True))
+            for k in SHOTS
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()
