@@ -1,10 +1,13 @@
 """Adapting and predicting: what an adaptation is, what it is worth, what is said about it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from metaglot.adapting import Estimate, adapt, cross_validate, language_code
 from metaglot.artifact import Artifact
+from metaglot.calibration import Calibration
 from metaglot.config import Recipe
 from metaglot.errors import DataError, LanguageError, SettingsError
 from metaglot.learners import LEARNERS
@@ -31,6 +34,15 @@ def auto(sources):
     return Artifact(
         sources.model, learner, meta, Recipe(corpus="tiny"), {"sources": ["eng"], "held_out": ["swh"]}
     )
+
+
+@pytest.fixture(scope="module")
+def noisy(noisy_sources):
+    """The same on sources so noisy that predictions are often wrong."""
+    learner = LEARNERS["auto"]()
+    meta = learner.init(noisy_sources.model.task_model, torch.Generator())
+    facts = {"sources": ["eng"], "held_out": ["swh"]}
+    return Artifact(noisy_sources.model, learner, meta, Recipe(corpus="tiny"), facts)
 
 
 def support(labels=LABELS, shots=4, language="swh"):
@@ -185,6 +197,89 @@ def test_each_example_is_judged_by_a_head_that_never_saw_it(auto):
     left_out = [whole - rows for rows in key]
     assert len(seen) == 4
     assert sum(map(len, left_out)) == len(whole) == len(set().union(*left_out))
+
+
+def test_examples_of_one_group_and_equal_texts_are_judged_together(auto):
+    rows = [Example(f"{label}-{i}", f"swh {label} {i}", label, "swh") for label in LABELS for i in range(4)]
+    alike = [replace(e, group=f"template {i // 2 % 2}") for i, e in enumerate(rows)]
+    assert adapt(auto, "swh", alike).adaptation.estimate["folds"] == 2
+    assert adapt(auto, "swh", rows).adaptation.estimate["folds"] == 4
+    twice = [replace(e, text=e.text[:-1] + "0") for e in rows]
+    assert adapt(auto, "swh", twice).adaptation.estimate is None
+
+
+# --- how sure
+
+
+def test_probabilities_are_tempered_and_labels_stay(noisy):
+    made = adapt(noisy, "swh", support(shots=6)).adaptation
+    assert made.calibration.temperature != 1
+    plain = replace(made, calibration=Calibration())
+    texts = [f"swh {label} {i}" for label in LABELS for i in range(20, 25)]
+    warm, cold = (predict(noisy, texts, "swh", adaptation=a) for a in (made, plain))
+    assert best(warm) == best(cold)
+    above = [a.labels[0][1] < b.labels[0][1] for a, b in zip(warm, cold, strict=True)]
+    assert set(above) == {made.calibration.temperature > 1}
+
+
+def test_without_cross_validation_nothing_is_calibrated(auto):
+    for made in (adapt(auto, "swh", support(), estimate=False), adapt(auto, "swh", support(shots=1))):
+        assert made.adaptation.calibration == Calibration()
+        (found,) = predict(auto, ["swh music 9"], "swh", adaptation=made.adaptation)
+        assert (found.sure, found.scope, found.in_scope) == (None, None, None)
+        assert found.as_dict().keys() == {"text", "language", "adapted", "labels"}
+
+
+def test_what_is_not_probable_enough_is_unsure(noisy):
+    made = adapt(noisy, "swh", support(shots=6)).adaptation
+    texts = [f"swh {label} {i}" for label in LABELS for i in range(20, 40)]
+    for options, least in (
+        ({"unsure_below": 0.5}, 0.5),
+        ({"precision": 0.7}, made.calibration.threshold(0.7).value),
+    ):
+        found = predict(noisy, texts, "swh", adaptation=made, **options)
+        assert [p.sure for p in found] == [p.labels[0][1] >= least for p in found]
+        assert len({p.sure for p in found}) == 2
+    assert found[0].as_dict()["sure"] == found[0].sure
+
+
+def test_sets_of_labels_hold_the_true_one(noisy):
+    made = adapt(noisy, "swh", support(shots=8)).adaptation
+    texts = [f"swh {label} {i}" for label in LABELS for i in range(20, 60)]
+    found = predict(noisy, texts, "swh", adaptation=made, coverage=0.9)
+    held = [text.split()[1] in dict(p.labels) for text, p in zip(texts, found, strict=True)]
+    assert sum(held) / len(held) > 0.8
+    assert len({len(p.labels) for p in found}) > 1
+
+
+def test_texts_of_no_known_label_are_unlike_the_examples(auto):
+    made = adapt(auto, "swh", support(shots=10)).adaptation
+    known = predict(
+        auto, [f"swh {label} {i}" for label in LABELS for i in range(20, 30)], "swh", adaptation=made
+    )
+    other = predict(auto, [f"swh pizza {i}" for i in range(40)], "swh", adaptation=made)
+    assert sum(p.in_scope for p in known) > 30
+    assert sum(p.in_scope for p in other) < 20
+    assert all(p.in_scope == (p.scope > 0.05 + 1e-9) for p in known + other)
+    strict = predict(auto, [p.text for p in known], "swh", adaptation=made, recall=0.5)
+    assert sum(p.in_scope for p in strict) < sum(p.in_scope for p in known)
+    assert other[0].as_dict()["in_scope"] is other[0].in_scope
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"precision": 95}, "--precision between 0 and 1, such as 0.9, found 95"),
+        ({"unsure_below": 0.0}, "--unsure-below between 0 and 1"),
+        ({"coverage": 1.0}, "--coverage between 0 and 1"),
+        ({"recall": -0.5}, "--recall between 0 and 1"),
+        ({"precision": 0.9, "unsure_below": 0.5}, "either --precision or --unsure-below, found both"),
+        ({"coverage": 0.9, "top": 2}, "either --coverage or --top, found both"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(auto, options, problem):
+    with pytest.raises(SettingsError, match=problem):
+        predict(auto, ["swh music 1"], "swh", **options)
 
 
 # --- names of languages

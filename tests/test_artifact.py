@@ -16,6 +16,7 @@ from safetensors import safe_open
 import village
 from metaglot import adapting, artifact
 from metaglot.artifact import Adaptation, check_free, load, save, save_adaptation
+from metaglot.calibration import Calibration
 from metaglot.data import load_examples
 from metaglot.errors import ArtifactError, StorageError
 from metaglot.model_card import model_card
@@ -62,6 +63,28 @@ def seen(loaded):
 
 
 # --- what is saved is what is loaded
+
+
+def test_adaptations_of_older_versions_have_no_calibration(folder):
+    path = folder / "adaptations" / "swh.safetensors"
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["adaptation"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert json.loads(about.pop("calibration"))["temperature"] != 1
+    about["hash"] = artifact.content_hash(about, tensors)
+    artifact.write_tensors(path, tensors, {"adaptation": json.dumps(about)})
+    assert load(folder).adaptations["swh"].calibration == Calibration()
+
+
+@pytest.mark.parametrize("calibration", ["[1]", "3", '{"scope": 3}', '{"temperature": "hot"}'])
+def test_a_calibration_that_makes_no_sense_is_refused(folder, calibration):
+    path = folder / "adaptations" / "swh.safetensors"
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["adaptation"]) | {"calibration": calibration}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    about["hash"] = artifact.content_hash(about, tensors)
+    artifact.write_tensors(path, tensors, {"adaptation": json.dumps(about)})
+    refused(folder, "expected an adaptation, found a damaged file", path)
 
 
 def test_predictions_are_the_same_before_and_after(trained, tmp_path):

@@ -47,10 +47,12 @@ def test_the_temperature_is_the_maximum_a_posteriori():
 
 
 def test_few_examples_move_the_temperature_little_and_none_not_at_all():
-    found = [fit_temperature(*(part[:n] for part in drawn(2000, sharp=3.0))) for n in (0, 4, 40, 2000)]
+    found = [
+        sum(fit_temperature(*(part[:n] for part in drawn(1000, sharp=3.0, seed=s))) for s in range(10)) / 10
+        for n in (0, 4, 40, 1000)
+    ]
     assert found[0] == 1.0
-    assert 1.0 < found[1] < found[2] < found[3]
-    assert found[1] < 1.3
+    assert 1.0 < found[1] < 1.2 < found[2] < found[3] < 3.1
 
 
 def test_one_example_that_is_surely_wrong_does_no_harm():
@@ -111,8 +113,8 @@ def test_the_threshold_goes_down_until_precision_is_lost():
     confidence = torch.linspace(1, 0, 101, dtype=torch.float64)[:100]  # 1.00, 0.99, …
     right = confidence > 0.395  # the surest 61
     found = promised_threshold(confidence, right, 0.9)
-    # Of 65 three wrong would pass; of 65 four are wrong (0.36 to 0.39) and the step below is not tried.
-    assert found == pytest.approx(0.41)
+    # Of the surest 25, 35, 45 and 55 all are right; of 65 four are wrong, and that may be chance.
+    assert found == pytest.approx(0.46)
     assert promised_threshold(confidence, torch.ones(100).bool(), 0.9) == pytest.approx(0.01)
     assert promised_threshold(confidence, torch.zeros(100).bool(), 0.9) is None
     assert promised_threshold(confidence[:21], right[:21], 0.9) is None
@@ -130,11 +132,11 @@ def test_a_promise_of_precision_is_kept_as_often_as_it_says():
     fresh, truth = drawn(20_000, seed=99)
     made, broken = 0, 0
     for seed in range(200):
-        found = Calibration.of(*drawn(120, seed=seed)).threshold(0.8)
+        found = Calibration.of(*drawn(160, seed=seed)).threshold(0.7)
         if found.promised:
             sure = fresh.softmax(-1).max(-1).values >= found.value
             made += 1
-            broken += float((fresh.argmax(-1) == truth)[sure].double().mean()) < 0.8
+            broken += float((fresh.argmax(-1) == truth)[sure].double().mean()) < 0.7
     assert made > 100
     assert broken / 200 <= 0.1 + 0.03
 
@@ -218,13 +220,21 @@ def test_too_few_examples_tell_nothing_out_of_scope_and_it_is_said():
 
 def test_folds_leave_every_label_an_example_and_pass_over_those_with_one():
     targets = torch.tensor([0] * 7 + [1] * 2 + [2])
-    fold = fold_numbers(targets, 5)
+    fold = fold_numbers(targets)
     assert fold[-1] == -1
     for number in range(5):
         assert set(targets[fold != number].tolist()) == {0, 1, 2}
     assert sorted(fold[:7].tolist()) == [0, 0, 1, 1, 2, 3, 4]
-    assert torch.equal(fold, fold_numbers(targets, 5))
-    assert not torch.equal(fold, fold_numbers(targets, 5, seed=1))
+    assert torch.equal(fold, fold_numbers(targets))
+    assert not torch.equal(fold, fold_numbers(targets, seed=1))
+
+
+def test_a_group_is_judged_by_one_fold():
+    targets = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    fold = fold_numbers(targets, ["a", "a", "b", "", "c", "c", "c", "c"])
+    assert fold[0] == fold[1]
+    assert len({fold[0].item(), fold[2].item(), fold[3].item()}) == 3
+    assert fold[4:].tolist() == [-1] * 4  # nothing else to learn the label from
 
 
 def test_held_out_logits_are_in_the_order_of_the_examples():

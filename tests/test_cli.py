@@ -20,7 +20,7 @@ from metaglot.cli import main
 from metaglot.config import read_recipe
 from metaglot.learners import LEARNERS
 from metaglot.storage import cache_root
-from village import LABELS, QUICK, metaglot, sentences, write_corpus, write_examples
+from village import LABELS, QUICK, metaglot, refused, sentences, write_corpus, write_examples
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 SHARED_CACHE = os.environ.get("METAGLOT_CACHE")
@@ -107,6 +107,25 @@ def test_predict_prints_a_table_and_says_zero_shot(assistant, examples):
     assert re.match(r"muziki sasa 9\s+music \d+%\s+\w+ \d+%\s*$", row)
     metaglot("adapt", assistant, "--language", "swh", "--examples", examples)
     assert told not in metaglot("predict", assistant, "--language", "swh", "muziki sasa 9").err
+
+
+def test_predict_says_what_it_does_not_know(assistant, examples):
+    metaglot("adapt", assistant, "--language", "swh", "--examples", examples)
+    command = ["predict", assistant, "--language", "swh", "muziki sasa 9", "qwx"]
+    done = metaglot(*command, "--precision", 0.99)
+    told = "A precision of 99% cannot be promised: it takes 230 cross-validated examples or more"
+    assert told in done.err
+    assert re.search(r"^qwx .*unsure", done.out, re.M)
+    found = predictions(*command[1:], "--unsure-below", 0.3)
+    assert [p["sure"] for p in found] == [p["labels"][0]["probability"] >= 0.3 for p in found]
+    assert all(0 < p["scope"] <= 1 and p["in_scope"] for p in found)  # twelve examples mark nothing
+    assert "No text can be told to be out of scope" in metaglot(*command, "--recall", 0.95).err
+    assert not all(p["in_scope"] for p in predictions(*command[1:], "--recall", 0.5))
+    sets = [len(p["labels"]) for p in predictions(*command[1:], "--coverage", 0.9)]
+    assert 1 <= min(sets) <= max(sets) <= 4
+    assert re.search(r"^Sure from a probability of \d", metaglot(*command, "--precision", 0.3).out)
+    for one, other, value in (("coverage", "top", 2), ("precision", "unsure-below", 0.5)):
+        assert f"either --{one} or --{other}" in refused(*command, f"--{one}", 0.5, f"--{other}", value)
 
 
 def test_texts_and_paths_are_printed_as_they_are_written(assistant, tmp_path, examples):

@@ -192,6 +192,8 @@ def test_own_data_then_a_look_inside(here, capsys):
     assert re.search(r"^washa taa ya jikoni \w+ \d+%$", printed, re.M)
     run("look_inside")
     assert "weight.ngrams (4, 4096)" in capsys.readouterr().out
+    run("sure")
+    assert len(re.findall(r"^.+ → (?:I don't know|\w+ \d+%)$", capsys.readouterr().out, re.M)) == 2
 
 
 def test_judging(here, capsys):

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 import village
 from metaglot import adapting, artifact
 from metaglot.adapting import adapt
-from metaglot.predicting import predict
 from metaglot.config import Recipe, read_recipe, write_recipe
 from metaglot.drawing import source_episode
 from metaglot.errors import LanguageError, SettingsError
 from metaglot.learners import LEARNERS
 from metaglot.model import fit_sources, target_table
+from metaglot.predicting import predict
 from metaglot.space import Groups
 from metaglot.training import fit
 from metaglot.types import Example

@@ -15,47 +15,46 @@ import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-import torch.nn.functional as F
 import typer
 
+from benchmarks.fewshot.calibration_measures import (
+    Judge,
+    Row,
+    best_log_temperature,
+    cross_validated,
+    judged,
+    recalled,
+    scores,
+)
 from benchmarks.fewshot.calibration_tables import filled
 from benchmarks.fewshot.corpora import Benchmark, load
 from benchmarks.fewshot.run import Settings, facts
 from benchmarks.markers import ROOT, renew
-from metaglot.adapting import fold_numbers, held_out_logits
-from metaglot.calibration import Calibration, scope_score
 from metaglot.cli.console import err, escape
 from metaglot.cli.options import split_names, split_numbers
 from metaglot.config import Recipe
 from metaglot.errors import DataError, MetaglotError, Where
 from metaglot.evaluation.baselines import BASELINES
-from metaglot.evaluation.metrics import auroc, classification_metrics, false_positive_rate
+from metaglot.evaluation.metrics import auroc, false_positive_rate
 from metaglot.learners import LEARNERS
 from metaglot.model import Model, Table, target_table
 from metaglot.progress import progress
-from metaglot.space import draw_support, generator
+from metaglot.space import draw_episode, draw_support, generator
 from metaglot.storage import write_json
 from metaglot.training import Fitted, fit, train_learners
 from metaglot.types import Batch, Corpus
 
 FOLDS = {"injongo": "1", "home-assistant": "demo"}
 METHODS = ("auto", "ridge", "protonet", "target-only")
-PRECISIONS = (0.9, 0.95)
-COVERAGES = (0.9,)
-RECALL = 0.95
 RESULT = ROOT / "benchmarks" / "results" / "calibration.json"
-
-Row = dict[str, Any]
-Judge = Callable[[Batch, Batch], torch.Tensor]
 
 app = typer.Typer(
     name="python -m benchmarks.fewshot.calibration",
@@ -77,6 +76,7 @@ def run(
     draws: Annotated[int, typer.Option(help="Support sets per language and number of shots.")] = 3,
     steps: Annotated[int | None, typer.Option(help="Outer steps of every learner.")] = None,
     encoder: Annotated[str, typer.Option(help="What features are made by.")] = Settings.encoder,
+    again: Annotated[bool, typer.Option("--again", help="Measure anew what the file has.")] = False,
 ) -> None:
     """Measure, and write each part to the result file as it is done."""
     settings = Settings(
@@ -90,11 +90,15 @@ def run(
         "steps": steps,
     }
     found = _read(out) if out.exists() else {}
-    if found.get("settings") != about:
+    if again or found.get("settings") != about:
         found = {"settings": about, "parts": {}}
     for name in split_names(corpora) or ():
         benchmark = load(name, data)
-        for part, measure in (("known", known_labels), ("left out", labels_left_out)):
+        for part, measure in (
+            ("sources", source_temperatures),
+            ("known", known_labels),
+            ("left out", labels_left_out),
+        ):
             place = f"{name}: {part}"
             if place not in found["parts"]:
                 found["parts"][place] = measure(benchmark, settings)
@@ -107,6 +111,23 @@ def tables(result: Annotated[Path, typer.Option(help="The result file.")] = RESU
     """Renew the tables of the documentation from the result file."""
     found = _read(result)
     renew(lambda page: filled(page.read_text(encoding="utf-8"), found))
+
+
+def source_temperatures(benchmark: Benchmark, settings: Settings) -> list[Row]:
+    """Return how far the best log T of `auto` is from zero on source languages: what σ is set by."""
+    fitted, recipe = _fitted(benchmark, benchmark.corpus, settings)
+    model, judge = fitted.sources.model, _judges(fitted, recipe, ["auto"])["auto"]
+    rows = []
+    for k in (n for n in settings.shots if n <= 8):
+        found = []
+        for table in fitted.sources.tables:
+            place = (settings.seed, "temperature", table.task.language, k)
+            drawn = draw_episode(table.examples, table.task.labels, k, 8, *place)
+            support, query = (table.batch(model, r, drawn.labels) for r in (drawn.support, drawn.query))
+            found.append(best_log_temperature(judge(support, query), query.targets))
+        size = sum(value**2 for value in found) / len(found)
+        rows.append({"shots": k, "spread": round(size**0.5, 4), "languages": len(found)})
+    return rows
 
 
 def known_labels(benchmark: Benchmark, settings: Settings) -> list[Row]:
@@ -151,72 +172,6 @@ def labels_left_out(benchmark: Benchmark, settings: Settings) -> list[Row]:
                     rows[name, k].append(found | (ours if name == "largest logit" else {}))
             advance(1, task.language)
     return [{"score": name, "shots": k, **_mean(found)} for (name, k), found in rows.items()]
-
-
-def cross_validated(judge: Judge, support: Batch, groups: Sequence[str]) -> Calibration:
-    """Return the calibration that a support set alone gives a method; one of nothing where it is too small."""
-    fold = fold_numbers(support.targets, groups)
-    logits, seen = held_out_logits(
-        support.targets, fold, lambda rows, out: judge(support[rows], support[out])
-    )
-    return Calibration.of(logits, support.targets[seen]) if bool(seen.any()) else Calibration()
-
-
-def judged(calibration: Calibration, logits: torch.Tensor, targets: torch.Tensor) -> Row:
-    """Return what a test set says of logits `[n, C]`, before and after calibrating, and of the promises."""
-    before = classification_metrics(logits, targets)
-    after = classification_metrics(logits / calibration.temperature, targets)
-    confidence, predicted = calibration.probabilities(logits).max(-1)
-    found: Row = {
-        "accuracy": before["accuracy"],
-        "temperature": calibration.temperature,
-        **{f"{name} before": before[name] for name in ("calibration_error", "log_loss")},
-        **{f"{name} after": after[name] for name in ("calibration_error", "log_loss")},
-    }
-    for precision in PRECISIONS:
-        threshold = calibration.threshold(precision)
-        sure = confidence >= threshold.value
-        reached = float((predicted == targets)[sure].double().mean()) if bool(sure.any()) else None
-        found[f"promised {precision}"] = float(threshold.promised)
-        word = "promised" if threshold.promised else "believed"
-        found[f"sure {precision} {word}"] = float(sure.double().mean())
-        found[f"right {precision} {word}"] = reached
-        found[f"broken {precision} {word}"] = None if reached is None else float(reached < precision)
-    for coverage in COVERAGES:
-        chosen = calibration.label_sets(logits, coverage)
-        held = chosen.gather(1, targets.unsqueeze(-1)).double().mean()
-        found |= {
-            f"covered {coverage}": float(held),
-            f"labels {coverage}": float(chosen.double().sum(-1).mean()),
-        }
-    return found
-
-
-def recalled(calibration: Calibration, inside: torch.Tensor, outside: torch.Tensor) -> Row:
-    """Return which shares of texts of known and of unknown labels are found in scope."""
-    known, unknown = calibration.scope_of(inside), calibration.scope_of(outside)
-    if known is None or unknown is None or calibration.doubts(recall=RECALL):
-        return {}
-    least = 1 - RECALL + 1e-9
-    return {
-        "in scope": float((known > least).double().mean()),
-        "let through": float((unknown > least).double().mean()),
-    }
-
-
-def scores(support: Batch, model: Model) -> dict[str, Callable[[torch.Tensor, Batch], torch.Tensor]]:
-    """Return name → (logits, texts) → scores `[n]` that are to be high where the label is known."""
-
-    def nearest(block: str, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        texts, seen = (F.normalize(b.inputs[block], dim=-1) for b in (batch, support))
-        return (texts @ seen.T).max(-1).values
-
-    return {
-        "largest logit": lambda logits, batch: scope_score(logits),
-        "energy": lambda logits, batch: logits.logsumexp(-1),
-        "largest probability": lambda logits, batch: logits.softmax(-1).max(-1).values,
-        **{f"nearest example, {block}": partial(nearest, block) for block in model.encoder.blocks},
-    }
 
 
 def _read(path: Path) -> dict[str, Any]:

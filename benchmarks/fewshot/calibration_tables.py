@@ -1,6 +1,7 @@
 """The tables of the page on calibration, from its result file.
 
-`calibration-temperature`, `calibration-precision`, `calibration-sets` and `calibration-scope`.
+`calibration-spread`, `calibration-temperature`, `calibration-precision`, `calibration-sets` and
+`calibration-scope`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,22 @@ def filled(text: str, found: Mapping[str, Any]) -> str:
     """Return a page's text with the tables made anew."""
     parts = found["parts"]
     tables: dict[str, Callable[[], str]] = {
+        "calibration-spread": lambda: spread_table(parts),
         "calibration-temperature": lambda: temperature_table(parts),
         "calibration-precision": lambda: precision_table(parts),
         "calibration-sets": lambda: sets_table(parts),
         "calibration-scope": lambda: scope_table(parts),
     }
     return fill(text, tables)
+
+
+def spread_table(parts: Mapping[str, Sequence[Row]]) -> str:
+    """The root mean square of the best log T over source languages, corpora × shots."""
+    rows = [
+        [f"{corpus}, {found[0]['languages']} languages", *(f"{row['spread']:.2f}" for row in found)]
+        for corpus, found in _of(parts, "sources")
+    ]
+    return markdown(["best log T of source languages", *_heads(parts, "sources")], rows)
 
 
 def temperature_table(parts: Mapping[str, Sequence[Row]]) -> str:
@@ -52,9 +63,10 @@ def precision_table(parts: Mapping[str, Sequence[Row]]) -> str:
                         _percent(row.get(f"{name} {precision} {word}"))
                         for name in ("sure", "right", "broken")
                     ]
+                cells.append(_percent(row.get(f"broken {precision} naive")))
                 rows.append([f"{corpus}, k = {row['shots']}, {precision:.0%}", *cells])
     return markdown(
-        ["%", "promised", "sure", "right", "broken", "else: sure", "right", "below"],
+        ["%", "promised", "sure", "right", "broken", "else: sure", "right", "below", "untested: broken"],
         rows,
     )
 

@@ -6,9 +6,9 @@ no head saw. From them:
 
     temperature   T = argmin Σ_i −log softmax(z_i / T)_{y_i} + (log T)² / 2σ²
 
-(Guo et al. 2017, "On calibration of modern neural networks", eq. 9) with a log-normal prior around one:
-of learners that are trained to predict well, T was between 0.8 and 1.25 in two of three source
-languages, so that σ = 0.15, and a few examples move it little.
+(Guo et al. 2017, "On calibration of modern neural networks", eq. 9) with a log-normal prior around one.
+A learner that is trained to predict well is nearly calibrated, so that σ is small, and a few examples
+move T little.
 
     threshold     the least confidence at which predictions are right often enough, tested by an exact
                   binomial test at one threshold after the other, from the surest examples on, until one
@@ -19,9 +19,8 @@ languages, so that σ = 0.15, and a few examples move it little.
                   (cross-conformal prediction: Vovk 2015; the score is Sadinle et al. 2019's)
 
     scope         (1 + #{i : s_i ≤ s}) / (n + 1), s = max_y z_y: the conformal p-value of a text (Bates et
-                  al. 2023, "Testing for outliers with conformal p-values"). Of the scores that were tried
-                  (docs/calibration.md) the largest logit (Hendrycks et al. 2022) told texts of no known
-                  label from others best.
+                  al. 2023, "Testing for outliers with conformal p-values"). The largest logit is
+                  Hendrycks et al. 2022's score; docs/calibration.md has it beside others.
 
 The examples are assumed to be like the texts to come. The final head saw all examples and those that are
 counted on a few less, so that what is said of it is a little modest, and no theorem.
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SPREAD = 0.15
-"""σ: the deviation of the best log T over source languages, 0.10 to 0.22 on two corpora."""
+"""σ: about the deviation of the best log T of `auto` over source languages (docs/calibration.md)."""
 LEVEL = 0.9
 """How sure a promise of precision is."""
 _DIGITS = 6

@@ -119,8 +119,8 @@ class Auto:
     write = nothing_written
 
     def __init__(self, steps: int = 4) -> None:
-        if steps < 1:
-            raise SettingsError(f"expected steps ≥ 1, found {steps}.")
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+            raise SettingsError(f"expected a whole number of steps from 1 on, found {steps!r}.")
         self.steps = steps
 
     def init(self, model: FeatureModel, generator: Generator) -> Params:
