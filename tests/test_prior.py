@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from metaglot.evaluation.metrics import calibration_error
-from metaglot.prior import FOLDS, PENALTY, SourceLanguage, fit_prior, take_labels
+from metaglot.prior import FOLDS, PENALTIES, SourceLanguage, fit_prior, take_labels
 
 WIDTHS = {"dense": 6, "more": 2}
 N_LABELS = 3
@@ -32,8 +32,12 @@ def changed(source, rows):
     return SourceLanguage(source.features, targets, source.halves, source.labels)
 
 
+PENALTY = 1.0
+
+
 def fit(made, parallel=False):
-    return fit_prior(made, WIDTHS, N_LABELS, parallel=parallel)
+    """Fit with one penalty: which one is chosen is the one thing that all labels decide."""
+    return fit_prior(made, WIDTHS, N_LABELS, parallel=parallel, penalties=[PENALTY])
 
 
 def same_up_to_scale(one, other):
@@ -83,6 +87,27 @@ def test_it_is_the_penalised_logistic_regression_on_centred_features():
     assert gradient.abs().max() < 0.2
     (start,) = torch.autograd.grad(objective(zero := torch.zeros_like(at, requires_grad=True)), zero)
     assert start.abs().max() > 5
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_the_penalty_is_the_one_that_left_out_languages_are_judged_best_by(parallel):
+    """Noisy examples want a strong penalty, many clear ones do not."""
+
+    def chosen(made):
+        return fit_prior(made, WIDTHS, N_LABELS, parallel=parallel)[0].penalty
+
+    noisy = chosen(languages(count=6, n=60, noise=3.0))
+    clear = chosen(languages(count=6, n=300, noise=0.1))
+    assert clear < noisy <= PENALTIES[0]
+    assert clear in PENALTIES
+
+
+def test_with_the_chosen_penalty_alone_it_is_the_same_prior():
+    made = languages(count=6, n=60)
+    prior, scores = fit_prior(made, WIDTHS, N_LABELS, parallel=False)
+    alone, alone_scores = fit_prior(made, WIDTHS, N_LABELS, parallel=False, penalties=[prior.penalty])
+    assert all(torch.allclose(prior.weights[n], alone.weights[n], atol=2e-3) for n in WIDTHS)
+    assert all(torch.allclose(a, b, atol=5e-3) for a, b in zip(scores, alone_scores, strict=True))
 
 
 def test_it_is_better_than_chance_on_a_new_language_and_calibrated():

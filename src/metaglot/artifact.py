@@ -170,7 +170,8 @@ def load(folder: Path | str, *, cache: bool = True) -> Artifact:
         if f"scaler.mean.{name}" in tensors
     }
     weights = {n.removeprefix("prior."): t for n, t in tensors.items() if n.startswith("prior.")}
-    prior = Prior(weights, float(manifest["prior"]["sharpness"]))
+    about = manifest["prior"]
+    prior = Prior(weights, float(about["sharpness"]), float(about.get("penalty", 1.0)))
     groups = manifest.get("groups", Groups().as_dict())  # artifacts before groups have none
     model = Model(
         encoder,
@@ -245,7 +246,7 @@ def _write(artifact: Artifact, folder: Path) -> None:
         "groups": model.groups.as_dict(),
         "learner": artifact.recipe.learner,
         "seed": artifact.recipe.train.seed,
-        "prior": {"sharpness": model.prior.sharpness},
+        "prior": {"sharpness": model.prior.sharpness, "penalty": model.prior.penalty},
         "facts": dict(artifact.facts),
         "files": {name: file_hash(folder / name) for name in _PARTS},
     }

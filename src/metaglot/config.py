@@ -24,6 +24,7 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegativeNumber = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Settings(BaseModel):
@@ -50,9 +51,13 @@ class TrainSettings(_Settings):
             `"all"`: every step has every task, the sum over the whole set is what is minimised, and
             `episodes` is rounded up to a multiple of the number of tasks.
         weights: task → how much its loss counts beside the others', 1 where it is not named.
+        balance: how alike the chances of sampled languages are: 1 all the same, 0 as their numbers of
+            examples n; a language's is in proportion to n^(1 − balance).
         pool: draw this many distinct episodes and go through them in new orders; 0 draws fresh ones.
         shots: the numbers of examples per label that episodes have.
         queries: the most query examples per label.
+        feature_dropout: the share of an episode's feature columns that are zero in support and query.
+        mixup: a of Beta(a, a), by which support examples of one label are mixed; 0 does not mix.
         accumulate: episodes whose gradient is worked out at once; by what memory allows where 0.
         memory: MiB that their graph may take; half of what is free where 0.
         rate: what every outer rate is multiplied by.
@@ -78,9 +83,12 @@ class TrainSettings(_Settings):
     episodes: Positive = 6
     tasks: Literal["sampled", "all"] = "sampled"
     weights: dict[str, PositiveNumber] = {}
+    balance: Share = 1.0
     pool: NotNegative = 120
     shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 4, 8, 16)
     queries: Positive = 8
+    feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mixup: NotNegativeNumber = 0.0
     accumulate: NotNegative = 0
     memory: NotNegative = 0
     rate: PositiveNumber = 1.0
@@ -133,6 +141,8 @@ class Recipe(_Settings):
         learner_options: its own options.
         groups: what languages are grouped by, for learners that use groups: `"branch"` or `"family"` of
             their kin, `"none"`, or language → name of its group.
+        augment: what makes changed copies of the sources' examples, each by name or `"name:strength"`.
+        augment_copies: the most copies of an example.
         train: the outer loop.
     """
 
@@ -149,6 +159,8 @@ class Recipe(_Settings):
     groups: Annotated[Literal["branch", "family", "none"] | dict[str, str], BeforeValidator(_groups)] = (
         "branch"
     )
+    augment: tuple[str, ...] = ()
+    augment_copies: Positive = 1
     train: TrainSettings = TrainSettings()
 
 
@@ -170,6 +182,20 @@ def read_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
             ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"expected TOML: {error}.", where=Where(path)) from error
+    return _valid(values, overrides, path)
+
+
+def changed_recipe(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with options laid over it, named as for `read_recipe`.
+
+    Raises:
+        SettingsError: fields are wrong; every one of them is named.
+    """
+    return _valid(recipe.model_dump(), overrides, None)
+
+
+def _valid(values: dict[str, Any], overrides: Mapping[str, Any], path: Path | None) -> Recipe:
+    """Lay options over a recipe's values, which are changed, and check them all."""
     for name, value in overrides.items():
         if value is None:
             continue

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import numpy as np
+
+from metaglot.augmentation.features import drop_columns, mix_labels
 from metaglot.config import TrainSettings
 from metaglot.errors import LanguageError, MetaglotError, SettingsError, suggestion
 from metaglot.languages import parse_language
@@ -114,10 +117,11 @@ def width(settings: TrainSettings, tasks: int | None) -> int:
 def source_episode(sources: Sources, settings: TrainSettings, *key: int | str) -> Episode:
     """Draw one episode from the sources: a language, a number of shots and of labels by chance.
 
-    Languages are drawn uniformly, so that a language with more data counts no more. Half of the
-    episodes have all labels of the language and half fewer, as new users' label sets will.
+    Languages are drawn uniformly, so that a language with more data counts no more, unless `balance`
+    says otherwise. Half of the episodes have all labels of the language and half fewer, as new users'
+    label sets will.
     """
-    return _episode(sources, settings, None, *key)
+    return _disturbed(_episode(sources, settings, None, *key), settings, *key)
 
 
 def source_draw(sources: Sources, settings: TrainSettings) -> Draw:
@@ -128,7 +132,8 @@ def source_draw(sources: Sources, settings: TrainSettings) -> Draw:
     def draw(step: int, place: int) -> Episode:
         number = step * per_step + place
         if settings.tasks == "all":
-            return _episode(sources, settings, sources.tables[place % count], number)
+            episode = _episode(sources, settings, sources.tables[place % count], number)
+            return _disturbed(episode, settings, number)
         return source_episode(sources, settings, number)
 
     return draw
@@ -191,7 +196,7 @@ def hold_apart(sources: Sources, settings: TrainSettings) -> tuple[Sources, list
 def _episode(sources: Sources, settings: TrainSettings, table: Table | None, *key: int | str) -> Episode:
     chance = generator(settings.seed, "episode", *key)
     if table is None:
-        table = sources.tables[int(chance.integers(len(sources.tables)))]
+        table = _table(sources, settings.balance, chance)
     shots = int(chance.choice(settings.shots))
     most = len(table.task.labels)
     ways = most if chance.random() < 0.5 else int(chance.integers(2, most + 1))
@@ -203,6 +208,25 @@ def _episode(sources: Sources, settings: TrainSettings, table: Table | None, *ke
         query=table.batch(sources.model, drawn.query, drawn.labels),
         task=table.task.language,
     )
+
+
+def _table(sources: Sources, balance: float, chance: np.random.Generator) -> Table:
+    """Draw a language (multilingual sampling with an exponent: Conneau et al. 2020, sec. 3.1)."""
+    if balance == 1:
+        return sources.tables[int(chance.integers(len(sources.tables)))]
+    sizes = np.array([len(table.examples) for table in sources.tables], dtype=np.float64) ** (1 - balance)
+    return sources.tables[int(chance.choice(len(sources.tables), p=sizes / sizes.sum()))]
+
+
+def _disturbed(episode: Episode, settings: TrainSettings, *key: int | str) -> Episode:
+    """Return a training episode with columns dropped and its support set mixed, as the settings say."""
+    if settings.mixup:
+        chance = generator(settings.seed, "mixup", *key)
+        episode = replace(episode, support=mix_labels(episode.support, settings.mixup, chance))
+    if settings.feature_dropout:
+        chance = generator(settings.seed, "feature dropout", *key)
+        episode = drop_columns(episode, settings.feature_dropout, chance)
+    return episode
 
 
 def _codes(names: Iterable[str], known: Sequence[str], setting: str) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from metaglot.artifact import Artifact, versions
+from metaglot.augmentation import augment_space
 from metaglot.checkpoint import State, run_key
 from metaglot.config import Recipe
 from metaglot.distributed import processes
@@ -47,13 +48,14 @@ def fit(corpus: Corpus, recipe: Recipe, *, encoder: Encoder | None = None) -> Fi
 
     Args:
         corpus: the examples.
-        recipe: encoder, sources, held-out languages, groups.
+        recipe: encoder, sources, held-out languages, groups, augmentation of the sources.
         encoder: the recipe's, where the caller has it already.
 
     Raises:
         MetaglotError: the corpus, the encoder or the languages do not fit; the message says how.
     """
     space = TaskSpace.of(corpus, recipe.held_out, sources=recipe.sources)
+    space = augment_space(space, recipe.augment, recipe.augment_copies, recipe.train.seed)
     with_codes([task.language for task in space.sources], recipe.train)  # said before the long part
     with processes().in_turn() as several:
         encoder = encoder or load_encoder(recipe.encoder)
