@@ -16,10 +16,11 @@ ROOMS = [
     "types errors registry storage progress languages families config linear_head tensor_files",
     "data knowledge",
     "space",
+    "augmentation",
     "encoders kinds learners",
     "prior model distributed calibration",
     "training outer_loop drawing descent meta_loss divergence history run_log checkpoint adapting "
-    "predicting artifact model_card tuning explain evaluation recipes",
+    "predicting artifact model_card tuning explain evaluation searching recipes",
     "cli server demo __main__",
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms.split()}

@@ -202,6 +202,13 @@ def test_judging(here, capsys):
     assert left["report"].cell("auto", 4).draws == 10
 
 
+def test_choosing_settings(here, capsys):
+    left = run("search")
+    assert capsys.readouterr().out.strip() == left["found"].verdict()
+    assert len(left["found"].ranked) == 3
+    assert left["best"].held_out == ("swh",)
+
+
 def test_the_message_about_broken_data_is_the_one_that_is_shown(here, capsys):
     run("catch")
     shown = next(code for code in blocks(ROOT / "docs" / "data.md", "console") if "broken.csv" in code)
@@ -293,6 +300,13 @@ def test_every_command_that_is_shown_exists(page):
         elif program == "make":
             made = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
             assert set(words) <= set(made), command
+        elif program == "python" and words[0] == "-m":
+            place = ROOT / words[1].replace(".", "/")
+            script = (place / "__main__.py" if place.is_dir() else place.with_suffix(".py")).read_text(
+                "utf-8"
+            )
+            given = [word.removeprefix("--").replace("-", "_") for word in words if word.startswith("--")]
+            assert all(re.search(rf"^    {name}: Annotated", script, re.M) for name in given), command
         elif program == "python":
             script = (ROOT / words[0]).read_text(encoding="utf-8")
             assert all(f'"{word}"' in script for word in words if word.startswith("--")), command
@@ -381,8 +395,8 @@ CLAIMS = {
     "auto is the best learner at every k": lambda r, c: all(
         mean(r, "auto", k) == max(mean(r, m, k) for m in r.learners) for k in FEW
     ),
-    "at k = 1 auto and maml are level": lambda r, c: (
-        interval(r, "auto", "maml", 1)[0] < 0 and interval(r, "auto", "maml", 1)[1] > 0
+    "at k = 1 maml is a point behind": lambda r, c: (
+        0.005 < mean(r, "auto", 1) - mean(r, "maml", 1) < 0.015 and interval(r, "auto", "maml", 1)[0] > 0
     ),
     "from 4 examples on MAML falls behind": lambda r, c: all(
         interval(r, "auto", m, k)[0] > 0 for m in ("maml", "fomaml") for k in FEW[1:]
@@ -403,17 +417,17 @@ CLAIMS = {
     "ridge is level with target-only": lambda r, c: all(
         abs(mean(r, "ridge", k) - mean(r, "target-only", k)) < 0.01 for k in FEW
     ),
-    "in Basque joint wins at k = 8": lambda r, c: (
-        by_language(r, "joint", 8)["eus"] > by_language(r, "auto", 8)["eus"]
+    "auto is ahead of joint by four points or more": lambda r, c: all(
+        mean(r, "auto", k) - mean(r, "joint", k) >= 0.0395 for k in FEW
+    ),
+    "at k = 8 it leads in every language": lambda r, c: all(
+        by_language(r, "auto", 8)[code] > by_language(r, "joint", 8)[code] for code in r.languages
     ),
     "MAML has too little confidence": lambda r, c: all(
         mean(c, "maml", k) > 1 - mean(r, "maml", k) for k in FEW
     ),
     "joint at k = 1 has too little confidence": lambda r, c: mean(c, "joint", 1) > 1 - mean(r, "joint", 1),
-    "Basque gains most and ends lowest": lambda r, c: (
-        max(gain(r), key=gain(r).get) == "eus"
-        and min(by_language(r, "auto", 8), key=by_language(r, "auto", 8).get) == "eus"
-    ),
+    "Basque gains most": lambda r, c: max(gain(r), key=gain(r).get) == "eus",
     "20 languages teach, 6 are judged": lambda r, c: (len(SOURCES), len(r.languages)) == (20, 6),
 }
 

@@ -89,7 +89,7 @@ def run(benchmark: Benchmark, settings: Settings, path: Path) -> None:
             "shots": sorted(set(settings.shots)),
             "draws": settings.draws,
             "seed": settings.seed,
-            "train": settings.train.model_dump(mode="json"),
+            "train": settings.train.model_dump(mode="json", exclude_defaults=True),
         },
     )
     wanted = {

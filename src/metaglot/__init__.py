@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from metaglot.outer_loop import meta_train, optimize
     from metaglot.predicting import Prediction, predict
     from metaglot.run_log import RunLog
+    from metaglot.searching import search
     from metaglot.training import fit, train, train_learners
     from metaglot.tuning import TuneSettings, tune
     from metaglot.types import Batch, Corpus, Episode, Example
@@ -70,6 +71,7 @@ _HOMES = {
     "run_grid": "evaluation.grid",
     "save": "artifact",
     "save_adaptation": "artifact",
+    "search": "searching",
     "train": "training",
     "train_learners": "training",
     "tune": "tuning",
@@ -110,6 +112,7 @@ __all__ = [
     "run_grid",
     "save",
     "save_adaptation",
+    "search",
     "train",
     "train_learners",
     "tune",

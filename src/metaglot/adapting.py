@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from metaglot.artifact import Adaptation, Artifact
+from metaglot.augmentation import copies_of
 from metaglot.calibration import Calibration
 from metaglot.errors import DataError, LanguageError, suggestion
 from metaglot.evaluation.baselines import zero_shot_head
@@ -95,6 +96,8 @@ def adapt(
     *,
     all_labels: bool = False,
     new_labels: bool = False,
+    augment: Sequence[str] = (),
+    copies: int = 1,
     estimate: bool = True,
     seed: int = 0,
 ) -> Adapted:
@@ -106,11 +109,14 @@ def adapt(
         examples: a handful per label.
         all_labels: also predict the model's labels that have no example here.
         new_labels: take labels for new even if they look like a misspelt old one.
+        augment: also learn from changed copies of the examples, made by these; see `metaglot.augmentation`.
+        copies: the most copies of an example.
         estimate: cross-validate: the gain over zero-shot, and how sure predictions may be.
-        seed: of the folds.
+        seed: of the folds and the copies.
 
     Raises:
         DataError: no example, one label only, one text with two labels, a label that looks misspelt.
+        SettingsError: an augmentation that is not there, or makes no sense.
     """
     code, notices = language_code(artifact, language)
     notices += _check(artifact, examples, new_labels=new_labels)
@@ -123,7 +129,12 @@ def adapt(
             f"{len(left_out)} of the model's {len(artifact.model.labels)} labels have no example and will "
             f"not be predicted in {language_name(code)} ({some}). To keep them, pass --all-labels."
         )
-    texts, targets = [e.text for e in examples], [e.label for e in examples]
+    made = copies_of(examples, augment, copies, seed) if augment else []
+    if augment:
+        notices.append(f"{len(made)} changed copies of the examples are learned from too, and not judged.")
+    origin = torch.tensor([*range(len(examples)), *(row for row, _ in made)])
+    every = [*examples, *(copy for _, copy in made)]
+    texts, targets = [e.text for e in every], [e.label for e in every]
     support = artifact.model.batch(
         texts, labels, targets, language=code, description=f"encoding {language_name(code)}"
     )
@@ -133,24 +144,30 @@ def adapt(
     # What is kept is what float16 holds, so that predictions are the same before and after saving.
     head = {name: value.to(torch.float16).float() for name, value in head.items()}
     groups = [e.group or e.text for e in examples]  # what occurs twice must not judge itself
-    found = cross_validate(artifact, support, groups, seed=seed) if estimate else None
+    found = cross_validate(artifact, support, groups, origin=origin, seed=seed) if estimate else None
     if estimate and found is None:
         notices.append(
             "The gain could not be estimated: cross-validation needs two labels with two examples or more."
         )
-    if found is not None and found.estimate.high < 0:
+    if found is not None and found.estimate.high <= 0 > found.estimate.gain:
         notices.append(
             "By this estimate adapting to these examples does harm: zero-shot is better. Add examples, look "
             "for wrong labels among them, or remove the adaptation's file to predict zero-shot."
         )
     values = None if found is None else asdict(found.estimate)
     calibration = Calibration() if found is None else found.calibration
-    made = Adaptation(code, labels, head, len(examples), values, calibration)
-    return Adapted(made, tuple(notices), seconds)
+    adaptation = Adaptation(code, labels, head, len(examples), values, calibration)
+    return Adapted(adaptation, tuple(notices), seconds)
 
 
 def cross_validate(
-    artifact: Artifact, support: Batch, groups: Sequence[str] = (), *, folds: int = FOLDS, seed: int = 0
+    artifact: Artifact,
+    support: Batch,
+    groups: Sequence[str] = (),
+    *,
+    origin: Tensor | None = None,
+    folds: int = FOLDS,
+    seed: int = 0,
 ) -> CrossValidation | None:
     """Estimate from the support set alone what adapting is worth, and how sure predictions may be.
 
@@ -159,26 +176,31 @@ def cross_validate(
 
     Args:
         artifact: the trained model.
-        support: the examples.
-        groups: what they were made from, see `fold_numbers`.
+        support: the examples, and copies of them after all of them.
+        groups: what the examples were made from, see `fold_numbers`.
+        origin: `[n]`, of each the row that it is a copy of, an example's being its own; without it none is
+            a copy. Copies are learned from with their examples, and not judged.
         folds: at most as many.
         seed: of the folds.
 
     Returns:
         Both, or None where fewer than two labels have two examples.
     """
+    rows = torch.arange(len(support))
+    origin = rows if origin is None else origin
+    own = support[origin == rows]
 
     def logits_of(seen: Tensor, out: Tensor) -> Tensor:
-        head = adapted_head(artifact.model, artifact.learner, artifact.meta, support[seen])
-        return logits(artifact, head, support[out])
+        head = adapted_head(artifact.model, artifact.learner, artifact.meta, support[seen[origin]])
+        return logits(artifact, head, own[out])
 
-    fold = fold_numbers(support.targets, groups, folds=folds, seed=seed)
-    if len(set(support.targets[fold >= 0].tolist())) < 2:
+    fold = fold_numbers(own.targets, groups, folds=folds, seed=seed)
+    if len(set(own.targets[fold >= 0].tolist())) < 2:
         return None
-    found, judged = held_out_logits(support.targets, fold, logits_of)
-    targets = support.targets[judged]
+    found, judged = held_out_logits(own.targets, fold, logits_of)
+    targets = own.targets[judged]
     right = (found.argmax(-1) == targets).float()
-    without = (logits(artifact, None, support[judged]).argmax(-1) == targets).float()
+    without = (logits(artifact, None, own[judged]).argmax(-1) == targets).float()
     low, high = bootstrap_interval((right - without).unsqueeze(0))
     estimate = Estimate(
         float(right.mean()), float(without.mean()), low, high, len(targets), int(fold.max()) + 1

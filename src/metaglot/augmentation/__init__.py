@@ -37,6 +37,9 @@ AUGMENTATIONS = Registry(
     },
 )
 
+# How often each is tried until a copy is like no other.
+_TRIES = 3
+
 Augmentation: TypeAlias = "Callable[[str, np.random.Generator, Writing], str]"
 
 
@@ -48,7 +51,7 @@ def find_augmentation(name: str) -> Augmentation:
         SettingsError: the strength is no number above 0, or above 1.
     """
     base, colon, written = name.partition(":")
-    function: Augmentation = AUGMENTATIONS[base]
+    function: Callable[..., str] = AUGMENTATIONS[base]
     if not colon:
         return function
     try:
@@ -94,7 +97,7 @@ def copies_of(
     for copy in range(copies):
         for row, e in enumerate(examples):
             chance = generator(seed, "augment", copy, e.language, e.id, e.text)
-            for number in chance.permutation(len(chosen)).tolist():
+            for number in chance.permutation(len(chosen)).tolist() * _TRIES:
                 text = chosen[number](e.text, chance, writings[e.language])
                 if text.strip() and text not in taken[e.language]:
                     taken[e.language].add(text)

@@ -51,7 +51,6 @@ def mix_labels(batch: Batch, a: float, chance: np.random.Generator) -> Batch:
     for label in np.unique(targets):
         rows = chance.permutation(np.flatnonzero(targets == label))
         partners[rows] = np.roll(rows, 1)
-    # float32 before the sum, so that λ + (1 − λ) is 1 in the arithmetic that is used.
     shares = torch.from_numpy(chance.beta(a, a, len(targets)).astype(np.float32)).unsqueeze(1)
     others = torch.from_numpy(partners)
 

@@ -58,7 +58,7 @@ def spelling(text: str, chance: np.random.Generator, writing: Writing, strength:
         if chance.random() >= strength:
             return written
         if found["letters"]:
-            ways = _LETTERS[written.lower()] if written.lower() in _LETTERS else [written]
+            ways = _LETTERS.get(written.lower(), [written])
             return _cased(ways[int(chance.integers(len(ways)))], written)
         if found["double"]:
             return written[0]

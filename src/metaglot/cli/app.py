@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import metaglot
-from metaglot.cli import learn, look, tune, use
+from metaglot.cli import learn, look, search, tune, use
 from metaglot.cli.console import err, escape, out
 from metaglot.errors import MetaglotError
 
@@ -36,6 +36,7 @@ data_app = typer.Typer(help="Look at data before training on them.", no_args_is_
 cache_app = typer.Typer(help="See and clear the features kept on disk.", no_args_is_help=True)
 app.command()(tune.tune)
 app.command()(learn.train)
+app.command()(search.search)
 app.command()(use.adapt)
 app.command()(use.predict)
 app.command()(learn.evaluate)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metaglot.cli.console import out, print_json, say, show_notices
-from metaglot.cli.options import Columns, Encoding, Json, mapping
+from metaglot.cli.options import Columns, Encoding, Json, mapping, split_names
 from metaglot.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -33,6 +33,14 @@ def adapt(
     new_labels: Annotated[
         bool, typer.Option("--new-labels", help="Take labels that look misspelt for new ones.")
     ] = False,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            help="Also learn from changed copies of the examples, e.g. noise,spelling or noise:0.2.",
+            show_default=False,
+        ),
+    ] = None,
+    copies: Annotated[int, typer.Option(help="The most copies of an example, with --augment.")] = 1,
     encoding: Encoding = "utf-8",
     as_json: Json = False,
 ) -> None:
@@ -47,7 +55,15 @@ def adapt(
     loaded = artifact.load(folder)
     code, _ = adapting.language_code(loaded, language)
     rows = load_examples(examples, language=code, columns=mapping(column), encoding=encoding or "utf-8")
-    made = adapting.adapt(loaded, language, rows, all_labels=all_labels, new_labels=new_labels)
+    made = adapting.adapt(
+        loaded,
+        language,
+        rows,
+        all_labels=all_labels,
+        new_labels=new_labels,
+        augment=split_names(augment) or (),
+        copies=copies,
+    )
     file = artifact.save_adaptation(made.adaptation, folder)
     estimate = made.adaptation.estimate
     if as_json:
