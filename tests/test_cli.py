@@ -317,7 +317,12 @@ def test_ctrl_c_stops_a_process(corpus, tmp_path):
         str(out),
     ]
     running = subprocess.Popen(
-        [*command, "--steps", "1000000"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, "--steps", "1000000"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # What a shell starts in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     checkpoint, start = tmp_path / ".parts.checkpoint.safetensors", time.monotonic()
     while not checkpoint.exists() and running.poll() is None and time.monotonic() - start < 60:
