@@ -42,7 +42,7 @@ _PLACES = regex.compile(
     rf"|(?P<double>([{_ALPHABETS}])\3)(?!\p{{M}})"
     r"|(?<=\p{L}\p{M}*)(?P<inside>['’‘ʻ`´‐-])(?=\p{L})"
     r"|(?P<last>[aeiouαεηιουωаеиоуыэюя])(?![\p{L}\p{M}])"
-    rf"|(?P<mark>[{''.join(_MARKS)}])",
+    rf"|(?<=\p{{L}}\p{{M}}*)(?P<mark>[{''.join(_MARKS)}])",
     regex.IGNORECASE,
 )
 
