@@ -42,15 +42,8 @@ import torch
 
 from metaglot.errors import SettingsError
 from metaglot.learners.base import check_support, nothing_written, shots_of, weighted_mean
-from metaglot.learners.closed_form import (
-    dual,
-    factor_of,
-    inverse_of,
-    label_mean,
-    mean_log_likelihood,
-    one_hot,
-    primal,
-)
+from metaglot.learners.closed_form import dual, factor_of, inverse_of, one_hot, primal
+from metaglot.learners.evidence import evidence, prior_bias, prior_scores
 from metaglot.types import Batch, Episode, FeatureModel, Params
 
 if TYPE_CHECKING:
@@ -64,8 +57,7 @@ _SEES = {"trust": (1, 1, 0, 1), "step": (1, 1, 0, 0), "sharpness": (1, 1, 1, 1)}
 _PENALTY = "log_penalty"
 _DOUBT = "log_doubt"
 _SCALE = "log_scale."
-# The sharpness at which evidence is judged, about that of a fitted head, and the penalty of its ridge heads.
-_EVIDENCE_SHARPNESS = 8.0
+# The penalty of the ridge heads whose evidence is judged.
 _EVIDENCE_PENALTY = 1.0
 # As many examples are doubted where evidence is judged: the start of what is learned.
 _START_DOUBT = 10.0
@@ -163,7 +155,7 @@ class Auto:
             return PreparedEpisode(
                 _known(model, support),
                 kernels,
-                _prior(query, len(query.classes)),
+                prior_scores(query),
                 query.targets,
                 episode.weight,
             )
@@ -176,8 +168,8 @@ class Auto:
             trust, sharpness = _setting(meta, "trust", known.phi), _setting(meta, "sharpness", known.phi)
             bias, dual_weights = self._solve(model, meta, known, trust)
             scales = _scales(model, meta)
-            cross = torch.stack([scales[b] ** 2 * episode.kernels[b] for b in scales]).sum(0)
-            logits = sharpness * (trust * (episode.prior + bias) + cross @ dual_weights)
+            believed = trust * (episode.prior + bias)
+            logits = sharpness * (believed + _weighted(episode.kernels, scales) @ dual_weights)
             losses.append(model.loss(logits, episode.targets))
         return weighted_mean(torch.stack(losses), [e.weight for e in episodes])
 
@@ -186,9 +178,9 @@ class Auto:
     ) -> tuple[Tensor, Tensor]:
         """Return −b `[C]` and A_T `[n, C]`."""
         scales = _scales(model, meta)
-        kernel = torch.stack([scales[b] ** 2 * known.kernels[b] for b in scales]).sum(0)
+        kernel = _weighted(known.kernels, scales)
         factor = factor_of(kernel, meta[_PENALTY].exp())
-        bias = _bias(known.prior, known.targets, meta[_DOUBT].exp())
+        bias = prior_bias(known.prior, known.targets, meta[_DOUBT].exp())
         believed = trust * (known.prior + bias)
         labels = known.targets + 1.0 / known.targets.shape[1]
         step = _setting(meta, "step", known.phi)
@@ -210,6 +202,11 @@ def _scales(model: FeatureModel, meta: Params) -> dict[str, Tensor]:
     return {b: meta[_SCALE + b].exp() if _SCALE + b in meta else one for b in model.blocks}
 
 
+def _weighted(kernels: Mapping[str, Tensor], scales: Mapping[str, Tensor]) -> Tensor:
+    """Σ_b a_b² K_b."""
+    return torch.stack([scale**2 * kernels[b] for b, scale in scales.items()]).sum(0)
+
+
 def _setting(meta: Params, name: str, phi: Tensor) -> Tensor:
     """exp(g · φ), a scalar, of the parts of φ that the setting takes."""
     first, shots, labels, evidence = _SEES[name]
@@ -221,27 +218,10 @@ def _known(model: FeatureModel, support: Batch) -> _Known:
     check_support(support)
     n_labels = len(support.classes)
     kernels = {block: support.gram(block) for block in model.blocks}
-    targets, prior = one_hot(support.targets, n_labels), _prior(support, n_labels)
-
-    def evidence(scores: Tensor) -> Tensor:
-        found = mean_log_likelihood(scores, support.targets, _EVIDENCE_SHARPNESS)
-        return (1 + found / math.log(n_labels)).clamp(min=-1.0)
-
-    found = [evidence(prior + _bias(prior, targets, _START_DOUBT))]
-    for kernel in kernels.values():
-        found.append(evidence(dual(inverse_of(kernel, _EVIDENCE_PENALTY), targets)[1]))
+    targets, prior = one_hot(support.targets, n_labels), prior_scores(support)
+    left_out = [dual(inverse_of(kernel, _EVIDENCE_PENALTY), targets)[1] for kernel in kernels.values()]
+    judged = [prior + prior_bias(prior, targets, _START_DOUBT), *left_out]
     # In the middle of what is met, 4 examples of 16 labels, shots and labels count for nothing.
     sizes = [1.0, math.log2(max(1.0, shots_of(support))) - 2, (math.log2(n_labels) - 4) / 2]
-    return _Known(kernels, prior, targets, torch.cat([prior.new_tensor(sizes), torch.stack(found)]))
-
-
-def _prior(batch: Batch, n_labels: int) -> Tensor:
-    """The prior's scores `[n, C]`, zeros where there are none."""
-    if batch.prior is not None:
-        return batch.prior
-    return next(iter(batch.inputs.values())).new_zeros(len(batch), n_labels)
-
-
-def _bias(prior: Tensor, targets: Tensor, doubt: Tensor | float) -> Tensor:
-    """−b `[C]`."""
-    return -label_mean(prior, targets) * len(prior) / (len(prior) + doubt)
+    found = torch.stack([evidence(scores, support.targets) for scores in judged])
+    return _Known(kernels, prior, targets, torch.cat([prior.new_tensor(sizes), found]))

@@ -30,21 +30,13 @@ import torch
 
 from metaglot.errors import SettingsError
 from metaglot.learners.base import check_support, nothing_written, shots_of, weighted_mean
-from metaglot.learners.closed_form import (
-    dual,
-    inverse_of,
-    label_mean,
-    mean_log_likelihood,
-    one_hot,
-    primal,
-)
+from metaglot.learners.closed_form import dual, inverse_of, one_hot, primal
+from metaglot.learners.evidence import evidence, prior_bias, prior_scores
 from metaglot.types import Batch, Episode, FeatureModel, Params
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-# The sharpness at which an expert's evidence is judged: about that of a fitted head.
-_SHARPNESS = 8.0
 # Logarithms of the weights to start from: near what most corpora end with, so that the outer loop
 # need not go far.
 _START = {"prior": 3.0, "anchored": 1.3}
@@ -153,18 +145,14 @@ class Mixture:
         check_support(support)
         n_labels = len(support.classes)
         targets = one_hot(support.targets, n_labels)
-        prior = torch.zeros_like(targets) if support.prior is None else support.prior
-        shift = -label_mean(prior, targets) * len(prior) / (len(prior) + _DOUBT)
-
-        def evidence(scores: Tensor) -> Tensor:
-            found = mean_log_likelihood(scores, support.targets, _SHARPNESS)
-            return (1 + found / math.log(n_labels)).clamp(min=-1.0)
+        prior = prior_scores(support)
+        shift = prior_bias(prior, targets, _DOUBT)
 
         def expert(scales: dict[str, float], mean: Tensor | None, inverse: Tensor) -> _Expert:
             alpha, left_out = dual(inverse, targets, mean)
             bias = torch.zeros(n_labels) if mean is None else shift
             weights = primal(support.inputs, scales, alpha)
-            return _Expert(weights, bias, 0.0 if mean is None else 1.0, evidence(left_out))
+            return _Expert(weights, bias, 0.0 if mean is None else 1.0, evidence(left_out, support.targets))
 
         kernels = {block: support.gram(block) for block in model.blocks}
         every = {b: 1.0 if b in model.lexical or len(kernels) == 1 else self.dense_scale for b in kernels}
@@ -172,7 +160,7 @@ class Mixture:
         inverse = inverse_of(together, self.penalty)
         alone = [expert({b: 1.0}, None, inverse_of(k, self.penalty)) for b, k in kernels.items()]
         return [
-            _Expert({}, shift, 1.0, evidence(prior + shift)),
+            _Expert({}, shift, 1.0, evidence(prior + shift, support.targets)),
             *(alone if len(alone) > 1 else []),
             expert(every, None, inverse),
             expert(every, prior + shift, inverse),
