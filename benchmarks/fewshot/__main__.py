@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +11,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer
 
+from benchmarks.commands import start
 from benchmarks.fewshot import corpora, tables
 from benchmarks.fewshot.run import METHODS, Settings
 from benchmarks.fewshot.run import run as judge
 from benchmarks.markers import ROOT, renew
-from metaglot.cli.console import err, escape
 from metaglot.cli.options import split_names, split_numbers
-from metaglot.errors import MetaglotError
 
 app = typer.Typer(
     name="python -m benchmarks.fewshot",
@@ -113,12 +111,8 @@ def show(
 
 
 def main() -> None:
-    """Run a command; what the user can mend is said in one piece."""
-    try:
-        app()
-    except MetaglotError as error:
-        err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+    """Run a command."""
+    start(app)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ run that was stopped goes on.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,17 +25,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 import typer
 
+from benchmarks.commands import start
 from benchmarks.fewshot.corpora import Benchmark, load
 from benchmarks.fewshot.remembering import RememberingEncoder
 from benchmarks.fewshot.results import ResultFile, Row, Unit, read_rows, records_of, row_of
 from benchmarks.fewshot.run import Settings, facts
 from benchmarks.markers import ROOT, fill, markdown, renew
 from metaglot.augmentation import AUGMENTATIONS, copies_of
-from metaglot.cli.console import err, escape
 from metaglot.cli.options import split_names, split_numbers
 from metaglot.config import Recipe, changed_recipe
 from metaglot.encoders import load_encoder
-from metaglot.errors import MetaglotError, SettingsError, UnknownNameError, suggestion
+from metaglot.errors import SettingsError, UnknownNameError, suggestion
 from metaglot.evaluation.grid import Record, adapted_head, check_grid
 from metaglot.evaluation.metrics import bootstrap_interval, classification_metrics
 from metaglot.evaluation.report import Report
@@ -268,14 +267,5 @@ def _cell(report: Report, learner: str, name: str, shots: int) -> str:
     return f"**{text}**" if low > 0 or high < 0 else text
 
 
-def main() -> None:
-    """Run a command; what the user can mend is said in one piece."""
-    try:
-        app()
-    except MetaglotError as error:
-        err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    start(app)

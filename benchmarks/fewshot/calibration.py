@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 import typer
 
+from benchmarks.commands import start
 from benchmarks.fewshot.calibration_measures import (
     Judge,
     Row,
@@ -38,10 +38,9 @@ from benchmarks.fewshot.calibration_tables import filled
 from benchmarks.fewshot.corpora import Benchmark, load
 from benchmarks.fewshot.run import Settings, facts
 from benchmarks.markers import ROOT, renew
-from metaglot.cli.console import err, escape
 from metaglot.cli.options import split_names, split_numbers
 from metaglot.config import Recipe
-from metaglot.errors import DataError, MetaglotError, Where
+from metaglot.errors import DataError, Where
 from metaglot.evaluation.baselines import BASELINES
 from metaglot.evaluation.metrics import auroc, false_positive_rate
 from metaglot.learners import LEARNERS
@@ -236,14 +235,5 @@ def _mean(found: Sequence[Row]) -> Row:
     return means | {"judged": len(found)}
 
 
-def main() -> None:
-    """Run a command; what the user can mend is said in one piece."""
-    try:
-        app()
-    except MetaglotError as error:
-        err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    start(app)

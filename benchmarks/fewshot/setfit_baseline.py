@@ -23,7 +23,6 @@ differs in anything (texts, encoder, setting, minutes) is another fit.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -31,16 +30,16 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.commands import start
 from benchmarks.fewshot import corpora
 from benchmarks.fewshot.corpora import Benchmark
 from benchmarks.fewshot.results import ResultFile, Unit
 from benchmarks.fewshot.run import Settings, facts
 from benchmarks.fewshot.setfit_fit import SetFitBaseline
 from benchmarks.fewshot.setfit_judge import METHODS, FoldJudge, Options
-from metaglot.cli.console import err, escape
 from metaglot.cli.options import split_names, split_numbers
 from metaglot.encoders import load_encoder
-from metaglot.errors import MetaglotError, SettingsError, UnknownNameError, suggestion
+from metaglot.errors import SettingsError, UnknownNameError, suggestion
 from metaglot.evaluation.grid import check_grid
 from metaglot.progress import progress
 
@@ -153,15 +152,11 @@ def command(
     run(corpora.load(corpus, data), options, out, SetFitBaseline(load_encoder(encoder)))
 
 
-def main(start: Callable[..., None]) -> None:
-    """Run a function as a command; what the user can mend is said in one piece."""
+def main(command: Callable[..., None]) -> None:
+    """Run a function as a command."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command()(start)
-    try:
-        app()
-    except MetaglotError as error:
-        err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+    app.command()(command)
+    start(app)
 
 
 if __name__ == "__main__":
