@@ -5,6 +5,7 @@
 Tunes e5-small on source languages of the home-assistant corpus, once for each way of tuning, in as
 many minutes each. Then every encoder, the frozen one first, is judged by the same recipe on the same
 languages, which no part of it has seen: zero-shot, and with the learner `auto` from 4 examples an intent.
+The result grows way by way; the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import platform
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -54,9 +56,27 @@ def main() -> None:
     languages = [*SOURCES[: options.sources], *HELD_OUT]
     chosen = {"languages": languages, "per_intent": options.per_intent}
     corpus = load_corpus("home-assistant", options=chosen)
-    rows = {"frozen": judge(corpus, chosen, "e5-small", options.draws)}
+    result = {
+        "command": f"python benchmarks/tune.py --minutes {options.minutes:g} --ways {options.ways}",
+        "held_out": list(HELD_OUT),
+        "sources": len(languages) - len(HELD_OUT),
+        "per_intent": options.per_intent,
+        "draws": options.draws,
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "precision": default_dtype(),
+        },
+        "versions": versions(),
+    }
+    rows = earlier(options.json, result)
+    result["rows"] = rows
+    if "frozen" not in rows:
+        rows["frozen"] = judge(corpus, chosen, "e5-small", options.draws)
     with tempfile.TemporaryDirectory() as made:
         for name in names:
+            if name in rows:
+                continue
             settings = tune_settings(minutes=options.minutes, **WAYS[name])
             folder = tune(corpus, settings, out=Path(made) / name.replace(" ", "-"), held_out=HELD_OUT)
             facts = json.loads((folder / "tuning.json").read_text(encoding="utf-8"))
@@ -65,21 +85,8 @@ def main() -> None:
                 "texts": facts["texts"],
                 **{key: facts[key] for key in ("drawn", "steps", "seconds", "share", "curve", "ways")},
             }
-    result = {
-        "command": f"python benchmarks/tune.py --minutes {options.minutes:g} --ways {options.ways}",
-        "held_out": HELD_OUT,
-        "sources": len(languages) - len(HELD_OUT),
-        "per_intent": options.per_intent,
-        "draws": options.draws,
-        "machine": {
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "precision": default_dtype(),
-            "load": os.getloadavg(),
-        },
-        "versions": versions(),
-        "rows": rows,
-    }
+            if options.json:
+                write_json(options.json, result)
     table = Table(title=f"languages held out: {', '.join(HELD_OUT)}")
     for column in ("encoder", "texts/s", "minutes", *(f"k = {k}" for k in SHOTS)):
         table.add_column(column, justify="right")
@@ -89,8 +96,15 @@ def main() -> None:
         )
         table.add_row(name, *speed, *(f"{row['accuracy'][str(k)]:.3f}" for k in SHOTS))
     Console().print(table)
-    if options.json:
-        write_json(options.json, result)
+
+
+def earlier(path: Path | None, result: dict[str, Any]) -> dict[str, Any]:
+    """Return the rows of a run of the same command that was stopped; none of any other run's."""
+    if path is None or not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    rows: dict[str, Any] = found.pop("rows")
+    return rows if found == result else {}
 
 
 def judge(corpus, chosen, encoder, draws):
