@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, settings
 
-from metaglot.kinds import KINDS
+from metaglot.label_scores import LabelScores
 from metaglot.model import fit_sources
 from metaglot.space import TaskSpace
 from metaglot.types import Batch, Corpus, Episode, Example
@@ -136,7 +136,7 @@ def toy_model():
 
     def make(n_labels=4, blocks=None):
         blocks = blocks or {"dense": 4, "lexical": 5}
-        return KINDS["classification"](blocks, n_labels, frozenset(blocks) & {"lexical"})
+        return LabelScores(blocks, n_labels, frozenset(blocks) & {"lexical"})
 
     return make
 

@@ -5,13 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from metaglot.adapting import Estimate, adapt, cross_validate, language_code
+from metaglot.adapting import adapt, language_code
 from metaglot.artifact import Artifact
 from metaglot.calibration import Calibration
 from metaglot.config import Recipe
+from metaglot.cross_validation import Estimate, cross_validate
 from metaglot.errors import DataError, LanguageError, SettingsError
 from metaglot.learners import LEARNERS
+from metaglot.model import target_table
 from metaglot.predicting import predict
+from metaglot.space import Task
 from metaglot.types import Example
 
 LABELS = ("greet", "music", "timer", "weather")
@@ -190,8 +193,10 @@ def test_each_example_is_judged_by_a_head_that_never_saw_it(auto):
         predict = staticmethod(auto.learner.predict)
 
     spy = Artifact(auto.model, Remembering(), auto.meta, auto.recipe, auto.facts)
-    batch = auto.model.batch([e.text for e in support()], LABELS, [e.label for e in support()])
-    assert cross_validate(spy, batch, folds=4).estimate.judged == 16
+    task = Task("swh", LABELS, tuple(support()))
+    table = target_table(auto.model, task, task.pool)
+    batch = table.batch(auto.model, range(16), LABELS)
+    assert cross_validate(spy, table, LABELS, folds=4).estimate.judged == 16
     key = [{tuple(row.tolist()) for row in b.inputs["lexical"]} for b in seen]
     whole = {tuple(row.tolist()) for row in batch.inputs["lexical"]}
     left_out = [whole - rows for rows in key]

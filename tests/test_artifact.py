@@ -322,7 +322,7 @@ def test_the_card_names_the_licence_of_the_weights(encoder, licence):
         "facts": {
             "sources": ["deu"],
             "corpus": {"name": "own", "examples": 4, "fingerprint": "f" * 64, "licence": ""},
-            "metrics": {"cross_fitted_accuracy": 0.5},
+            "metrics": {"metric": "accuracy", "cross_fitted": 0.5},
         },
     }
     card = model_card(manifest)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import metaglot as mg
-from metaglot import adapting, drawing
+from metaglot import adapting, cross_validation, drawing
 from metaglot.augmentation import (
     AUGMENTATIONS,
     augment_examples,
@@ -466,7 +466,8 @@ def test_copies_are_adapted_to_and_not_judged(model, monkeypatch):
         sizes.append(len(arguments[-1]))
         return head(*arguments)
 
-    monkeypatch.setattr(adapting, "adapted_head", seen)
+    for place in (adapting, cross_validation):
+        monkeypatch.setattr(place, "adapted_head", seen)
     plain = mg.adapt(artifact, "swh", examples)
     alone = list(sizes)
     sizes.clear()

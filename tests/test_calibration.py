@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import beta, binom
 
-from metaglot.adapting import fold_numbers, held_out_logits
 from metaglot.calibration import (
     Calibration,
     _chance,
@@ -16,6 +15,7 @@ from metaglot.calibration import (
     promised_threshold,
     scope_score,
 )
+from metaglot.cross_validation import fold_numbers, held_out_logits
 from metaglot.errors import SettingsError
 
 

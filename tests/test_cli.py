@@ -56,7 +56,7 @@ def predictions(*arguments):
 def test_train_says_what_it_did_and_what_comes_next(corpus, tmp_path):
     done = metaglot("train", corpus, "--held-out", "Swahili", "--out", tmp_path / "new", *QUICK)
     assert "Learned from 3 languages and 4 labels with auto." in done.out
-    share = re.search(r"right in (\d+\.\d)% of the cases", done.out)
+    share = re.search(r"has accuracy (\d+\.\d)%", done.out)
     assert float(share[1]) > 50
     assert f"Saved in {tmp_path / 'new'}. Next: metaglot adapt {tmp_path / 'new'} --language" in done.out
     assert "meta-training auto" in done.err

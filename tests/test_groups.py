@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import village
-from metaglot import adapting, artifact
+from metaglot import adapting, artifact, cross_validation
 from metaglot.adapting import adapt
 from metaglot.config import Recipe, read_recipe, write_recipe
 from metaglot.drawing import source_episode
 from metaglot.errors import LanguageError, SettingsError
 from metaglot.learners import LEARNERS
-from metaglot.model import fit_sources, target_table
+from metaglot.model import batch_of, fit_sources, target_table
 from metaglot.predicting import predict
 from metaglot.space import Groups
 from metaglot.training import fit
@@ -102,8 +102,9 @@ def test_every_batch_has_its_languages_group(space, sources, tiny_encoder):
         own = model.groups.names.index(model.groups.name(episode.task))
         assert episode.support.group == episode.query.group == own
         assert episode.support[:2].group == own
-    batch = model.batch(["yor greet 1", "yor music 1"], ["greet", "music"], language="yor")
-    assert (batch.group, model.batch(["x greet"], ["greet"]).group) == (0, -1)
+    texts = [Example("1", "yor greet 1", "greet", "yor"), Example("2", "yor music 1", "music", "yor")]
+    batches = [batch_of(model, language, texts, ["greet", "music"]) for language in ("yor", "xyz")]
+    assert [batch.group for batch in batches] == [0, -1]
     (task,) = space.held_out
     table = target_table(model, task, task.pool)
     assert table.batch(model, torch.arange(2), task.labels).group == -1
@@ -117,13 +118,13 @@ def test_adapting_and_predicting_find_the_group(sources, monkeypatch):
     meta = learner.init(sources.model.task_model, torch.Generator())
     facts = {"sources": [], "held_out": []}
     made = artifact.Artifact(sources.model, learner, meta, Recipe(corpus="tiny", learner="ridge"), facts)
-    monkeypatch.setattr(
-        adapting,
-        "adapted_head",
-        lambda model, learner, meta, support: (
-            seen.append(support.group) or sources.model.task_model.init(len(support.classes))
-        ),
-    )
+
+    def head(model, learner, meta, support):
+        seen.append(support.group)
+        return sources.model.task_model.init(len(support.classes))
+
+    for place in (adapting, cross_validation):
+        monkeypatch.setattr(place, "adapted_head", head)
     rows = [Example(f"{x}{i}", f"a {x} {i}", x, "a") for x in ("greet", "music") for i in range(2)]
     for language in ("Tigrinya", "nld", "French", "village-talk"):
         seen.clear()

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from torch import nn
 
 from metaglot.errors import DataError
-from metaglot.kinds import KINDS
+from metaglot.label_scores import LabelScores
 from metaglot.learners import logistic
 from metaglot.learners.base import body_of
 from metaglot.learners.laplace import TEMPERATURE, Laplace, posterior_variance
@@ -36,7 +36,7 @@ def body(width=3):
 
 
 def frozen(width):
-    return KINDS["classification"]({"x": width}, 0)
+    return LabelScores({"x": width}, 0)
 
 
 def points(counts=(4, 2, 3), width=4, seed=0, prior=False, noise=0.8):
@@ -323,7 +323,7 @@ def test_which_block_to_believe_is_learned(name):
     """One block carries the label, the other, twice as large, is noise."""
     torch.set_default_dtype(torch.float32)
     learner = {"ridge": Ridge, "logistic": Logistic, "laplace": Laplace}[name]()
-    model = KINDS["classification"]({"good": 4, "noise": 16}, 0)
+    model = LabelScores({"good": 4, "noise": 16}, 0)
 
     def family(seed):
         chance = torch.Generator().manual_seed(seed)

@@ -34,7 +34,7 @@ def started(learner, model):
 
 def test_boil_without_a_body_is_refused_by_name(toy_model, sources):
     with pytest.raises(
-        SettingsError, match=r"'boil' adapts a model's body, and Classification has none"
+        SettingsError, match=r"'boil' adapts a model's body, and LabelScores has none"
     ) as e:
         started(BOIL(), toy_model())
     assert "anil" in e.value.hint

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from metaglot.errors import SettingsError
-from metaglot.kinds import KINDS
+from metaglot.label_scores import LabelScores
 from metaglot.learners.base import mean_query_loss
 from metaglot.learners.hierarchical import OFFSET, Hierarchical
 from metaglot.learners.maml import MAML
@@ -62,7 +62,7 @@ def grouped(episode, group):
 @pytest.fixture
 def labelled(toy_episode):
     """A classification model with groups, and a meta-batch of all of them, of two shapes."""
-    model = KINDS["classification"]({"dense": 4, "lexical": 5}, 4, frozenset({"lexical"}), GROUPS)
+    model = LabelScores({"dense": 4, "lexical": 5}, 4, frozenset({"lexical"}), GROUPS)
     counts = [(2, 2, 2), (2, 2, 2), (1, 3, 2), (2, 2, 2), (1, 3, 2)]
     episodes = [grouped(toy_episode(c, seed=i), i % 4 - 1) for i, c in enumerate(counts)]
     return model, episodes
@@ -100,7 +100,7 @@ def test_offsets_are_partial_pooling(penalty, double):
 def test_with_one_group_it_is_maml(groups, double, labelled):
     _, episodes = labelled
     episodes = [grouped(e, len(groups) - 1) for e in episodes]
-    model = KINDS["classification"]({"dense": 4, "lexical": 5}, 4, frozenset({"lexical"}), groups)
+    model = LabelScores({"dense": 4, "lexical": 5}, 4, frozenset({"lexical"}), groups)
     meta = started(MAML(3), model, noise=0.1)
     assert Hierarchical(3).init(model, torch.Generator()).keys() == meta.keys()
     one, two = (meta_gradient(x, model, meta, episodes) for x in (Hierarchical(3), MAML(3)))
@@ -253,7 +253,7 @@ def test_offsets_are_worth_much_where_tasks_have_groups():
 
 def test_offsets_are_worth_much_where_labels_differ_by_group():
     """Every group has directions of its own for the same labels; one example of each is very noisy."""
-    model = KINDS["classification"]({"dense": 16}, 3, frozenset(), GROUPS)
+    model = LabelScores({"dense": 16}, 3, frozenset(), GROUPS)
     centres = torch.randn(3, 3, 16, generator=torch.Generator().manual_seed(5)) / 4
 
     def episode(group, seed, shots=1):

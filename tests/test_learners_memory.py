@@ -6,7 +6,7 @@ from torch import nn
 
 from metaglot.config import TrainSettings
 from metaglot.errors import SettingsError
-from metaglot.kinds import KINDS
+from metaglot.label_scores import LabelScores
 from metaglot.learners.memory import AGE, CLASS, COUNT, EMPTY, KEYS, SHIFT, TASK, TRUST, Memory
 from metaglot.learners.modules import EmbeddingModel
 from metaglot.learners.protonet import ProtoNet
@@ -19,7 +19,7 @@ WORLD = 30  # classes in all, five of which are in a task
 
 
 def model_of(n_labels=WORLD, width=8):
-    return KINDS["classification"]({"dense": width}, n_labels)
+    return LabelScores({"dense": width}, n_labels)
 
 
 def recurring(seed, shots=1, queries=5, shift=0.0, classes=None):
@@ -159,7 +159,7 @@ def test_what_a_task_shifts_all_its_classes_by_is_believed(double):
 
 
 def test_a_class_without_examples_is_predicted_where_it_is_remembered():
-    learner, model = Memory(), KINDS["classification"]({"dense": 2, "ngrams": 3}, 4, frozenset({"ngrams"}))
+    learner, model = Memory(), LabelScores({"dense": 2, "ngrams": 3}, 4, frozenset({"ngrams"}))
     both = {"dense": torch.tensor([[1.0, 0.0], [0.0, 1.0]]), "ngrams": torch.eye(3)[:2]}
     meta = begun(learner, model)
     past = Batch(

@@ -7,7 +7,7 @@ from torch import nn
 
 from metaglot.errors import DataError, MetaglotError
 from metaglot.evaluation.grid import run_grid
-from metaglot.kinds import KINDS
+from metaglot.label_scores import LabelScores
 from metaglot.learners import LEARNERS
 from metaglot.learners.base import body_of
 from metaglot.learners.matching import Matching, attention
@@ -125,7 +125,7 @@ def test_a_body_is_learned_that_finds_what_the_label_is_in(name):
 @pytest.mark.parametrize("name", ["protonet", "matching", "memory"])
 def test_a_projection_is_learned_over_features_that_noise_drowns(name):
     """Eight frozen columns, turned about: two directions carry the label, six are noise."""
-    model, learner = KINDS["classification"]({"dense": 8}, 0), LEARNERS[name]()
+    model, learner = LabelScores({"dense": 8}, 0), LEARNERS[name]()
     turn = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)))[0]
 
     def family(seed):
@@ -151,7 +151,7 @@ def test_a_projection_is_learned_over_features_that_noise_drowns(name):
 @every_one
 @pytest.mark.parametrize("kind", ["frozen", "body"])
 def test_what_does_not_fit_is_refused(name, kind):
-    frozen = KINDS["classification"]({"x": 4}, 4)
+    frozen = LabelScores({"x": 4}, 4)
     model, learner = frozen if kind == "frozen" else body(), LEARNERS[name]()
     meta, support = begun(learner, model), episode().support
     x, targets, classes = support.inputs["x"], support.targets, support.classes
@@ -223,7 +223,7 @@ def test_attention_sums_to_one_and_labels_get_that_of_their_examples(kind, toy_m
 
 
 def test_attention_is_the_softmax_of_cosines(double):
-    model, learner = KINDS["classification"]({"x": 2}, 0), Matching()
+    model, learner = LabelScores({"x": 2}, 0), Matching()
     meta = begun(learner, model) | {"log_sharpness.x": torch.tensor(3.0).log()}
     support = Batch(
         {"x": torch.tensor([[2.0, 0.0], [0.0, 0.5], [-7.0, 0.0]])},
@@ -259,7 +259,7 @@ def test_the_grid_asks_a_learner_for_what_is_no_linear_head(sources, space):
 
 def test_protonet_and_matching_agree_with_one_example_a_label_on_directions(double):
     """Of features of length one ‖q − c‖² is 2 − 2 cos: the one's τ is twice the other's."""
-    model = KINDS["classification"]({"x": 4}, 0)
+    model = LabelScores({"x": 4}, 0)
     task = episode((1, 1, 1))
     unit = [
         Batch({"x": F.normalize(b.inputs["x"])}, b.targets, b.classes) for b in (task.support, task.query)

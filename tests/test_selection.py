@@ -6,7 +6,7 @@ from torch import nn
 
 import networks as nets
 from metaglot.errors import SettingsError
-from metaglot.kinds import KINDS
+from metaglot.label_scores import LabelScores
 from metaglot.learners.insertions import add_adapters, add_lora
 from metaglot.learners.modules import EmbeddingModel, ModuleModel
 from metaglot.learners.selection import layers, select
@@ -102,7 +102,7 @@ def test_norms_and_biases_that_are_not_there_are_said_to_be_missing():
 
 
 def test_a_head_alone_has_no_body():
-    model = KINDS["classification"]({"dense": 4}, 3)
+    model = LabelScores({"dense": 4}, 3)
     with pytest.raises(SettingsError, match="a head alone"):
         select(model, "body", list(model.init(3)))
 

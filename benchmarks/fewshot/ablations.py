@@ -41,7 +41,7 @@ from metaglot.evaluation.metrics import bootstrap_interval, classification_metri
 from metaglot.evaluation.report import Report
 from metaglot.learners import LEARNERS
 from metaglot.learners.base import Learner
-from metaglot.model import Model
+from metaglot.model import Model, batch_of
 from metaglot.progress import progress, silent
 from metaglot.space import Task, draw_support
 from metaglot.storage import text_hash
@@ -189,8 +189,7 @@ def judge(
         return
 
     def batch(examples: Sequence[Example]) -> Batch:
-        texts, labels = [e.text for e in examples], [e.label for e in examples]
-        return model.batch(texts, task.labels, labels, language=task.language)
+        return batch_of(model, task.language, examples, task.labels)
 
     with silent(), torch.no_grad():
         query = batch(task.test)

@@ -44,7 +44,7 @@ from metaglot.errors import DataError, Where
 from metaglot.evaluation.baselines import BASELINES
 from metaglot.evaluation.metrics import auroc, false_positive_rate
 from metaglot.learners import LEARNERS
-from metaglot.model import Model, Table, target_table
+from metaglot.model import Model, Table, batch_of, target_table
 from metaglot.progress import progress
 from metaglot.space import draw_episode, draw_support, generator
 from metaglot.storage import write_json
@@ -157,10 +157,10 @@ def labels_left_out(benchmark: Benchmark, settings: Settings) -> list[Row]:
     rows: defaultdict[tuple[str, int], list[Row]] = defaultdict(list)
     with progress(f"{corpus.name}: labels left out", len(fitted.space.held_out)) as advance:
         for task in fitted.space.held_out:
-            other = [e.text for e in corpus.select(task.language, "test") if e.label in left_out]
+            other = [e for e in corpus.select(task.language, "test") if e.label in left_out]
             pool = target_table(model, task, task.pool)
-            known = model.batch([e.text for e in task.test], task.labels, language=task.language)
-            unknown = model.batch(other, task.labels, language=task.language)
+            known = batch_of(model, task.language, task.test, task.labels)
+            unknown = batch_of(model, task.language, other, task.labels)
             for k, support, groups in _supports(model, pool, task.labels, settings):
                 calibration = cross_validated(judge, support, groups)
                 inside, outside = judge(support, known), judge(support, unknown)

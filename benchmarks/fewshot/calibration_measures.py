@@ -10,8 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from metaglot.adapting import fold_numbers, held_out_logits
 from metaglot.calibration import Calibration, fit_temperature, scope_score
+from metaglot.cross_validation import fold_numbers, held_out_logits
 from metaglot.evaluation.metrics import classification_metrics
 from metaglot.model import Model
 from metaglot.types import Batch

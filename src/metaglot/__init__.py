@@ -14,10 +14,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metaglot.adapting import Adapted, Estimate, adapt
+    from metaglot.adapting import Adapted, adapt
     from metaglot.artifact import Adaptation, Artifact, load, save, save_adaptation
     from metaglot.calibration import Calibration
     from metaglot.config import Recipe, TrainSettings, read_recipe
+    from metaglot.cross_validation import Estimate
     from metaglot.data import load_corpus, load_examples, read_texts
     from metaglot.encoders import load_encoder
     from metaglot.errors import MetaglotError
@@ -45,7 +46,7 @@ _HOMES = {
     "Corpus": "types",
     "EmbeddingModel": "learners.modules",
     "Episode": "types",
-    "Estimate": "adapting",
+    "Estimate": "cross_validation",
     "Example": "types",
     "LEARNERS": "learners",
     "MetaglotError": "errors",

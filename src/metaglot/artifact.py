@@ -31,6 +31,7 @@ from metaglot.calibration import Calibration
 from metaglot.config import Recipe, read_recipe, write_recipe
 from metaglot.encoders import load_encoder
 from metaglot.errors import ArtifactError, Where
+from metaglot.kinds import KINDS
 from metaglot.learners import LEARNERS
 from metaglot.learners.base import Learner, check_pair
 from metaglot.model import Model, Scaler
@@ -166,7 +167,7 @@ def load(folder: Path | str, *, cache: bool = True) -> Artifact:
     tensors = load_file(folder / "model.safetensors")
     scalers = {
         name: Scaler(tensors[f"scaler.mean.{name}"], tensors[f"scaler.scale.{name}"])
-        for name in encoder.blocks
+        for name in KINDS[manifest["kind"]]().blocks(encoder)
         if f"scaler.mean.{name}" in tensors
     }
     weights = {n.removeprefix("prior."): t for n, t in tensors.items() if n.startswith("prior.")}

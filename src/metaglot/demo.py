@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from metaglot.adapting import Estimate, adapt
+from metaglot.adapting import adapt
 from metaglot.artifact import Artifact, load, save, save_adaptation
 from metaglot.config import Recipe, TrainSettings
+from metaglot.cross_validation import Estimate
 from metaglot.data import load_corpus
 from metaglot.data.home_assistant import SOURCES
 from metaglot.evaluation.baselines import default_baselines

@@ -146,9 +146,9 @@ def fingerprint(sources: Sources) -> str:
         part
         for table in sources.tables
         for e in table.examples
-        for part in (e.language, e.id, e.label, e.group, e.text)
+        for part in (e.language, e.id, e.label, e.group, e.text, e.pair, str(e.spans), str(e.tokens))
     ]
-    return text_hash(model.encoder.fingerprint, json.dumps(model.groups.as_dict()), *rows)
+    return text_hash(model.kind_name, model.encoder.fingerprint, json.dumps(model.groups.as_dict()), *rows)
 
 
 def with_codes(codes: Sequence[str], settings: TrainSettings) -> TrainSettings:
@@ -201,7 +201,14 @@ def _episode(sources: Sources, settings: TrainSettings, table: Table | None, *ke
     most = len(table.task.labels)
     ways = most if chance.random() < 0.5 else int(chance.integers(2, most + 1))
     drawn = draw_episode(
-        table.examples, table.task.labels, shots, settings.queries, settings.seed, *key, ways=ways
+        table.examples,
+        table.task.labels,
+        shots,
+        settings.queries,
+        settings.seed,
+        *key,
+        ways=ways,
+        by=table.task.shots,
     )
     return Episode(
         support=table.batch(sources.model, drawn.support, drawn.labels),

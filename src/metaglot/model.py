@@ -1,18 +1,22 @@
-"""Where an encoder and a kind meet: texts of a language become the batches that learners see."""
+"""Where an encoder and a kind meet: examples of a language become the batches that learners see."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
 from metaglot.encoders import Encoder
-from metaglot.kinds import KINDS
+from metaglot.kinds import KINDS, Kind
+from metaglot.kinds.base import Stretch
+from metaglot.label_scores import LabelScores
+from metaglot.learners.base import IGNORED
 from metaglot.prior import Prior, SourceLanguage, fit_prior, take_labels
 from metaglot.space import Groups, Rows, Task, TaskSpace, generator
-from metaglot.types import Batch, Example, FeatureModel
+from metaglot.types import Answer, Batch, Example
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +41,7 @@ class Scaler:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return scaled features `[n, d]`."""
-        return (features - self.mean) * self.scale
+        return ((features - self.mean) * self.scale).to(features.dtype)
 
 
 @dataclass(frozen=True)
@@ -51,51 +55,49 @@ class Model:
     prior: Prior
     groups: Groups = field(default_factory=Groups)
 
-    @property
-    def task_model(self) -> FeatureModel:
-        """The pure functions of parameters that learners adapt."""
-        kind: FeatureModel = KINDS[self.kind_name](
-            self.encoder.blocks, len(self.labels), self.encoder.lexical, self.groups.names
-        )
-        return kind
+    @cached_property
+    def kind(self) -> Kind:
+        """How examples become units, and scores answers."""
+        found: Kind = KINDS[self.kind_name]()
+        return found
 
-    def features(self, texts: Sequence[str], description: str = "encoding") -> dict[str, Tensor]:
-        """Return block name → scaled features `[n, d]`."""
-        return _scale(self.encoder, self.scalers, texts, description)
+    @cached_property
+    def blocks(self) -> Mapping[str, int]:
+        """The units' blocks of features: name → width d."""
+        return dict(self.kind.blocks(self.encoder))
+
+    @cached_property
+    def lexical(self) -> frozenset[str]:
+        """The blocks that mean nothing across languages."""
+        return self.kind.lexical(self.encoder)
+
+    @property
+    def task_model(self) -> LabelScores:
+        """The pure functions of parameters that learners adapt."""
+        return LabelScores(self.blocks, len(self.labels), self.lexical, self.groups.names)
 
     def classes(self, labels: Sequence[str]) -> Tensor:
         """Return the rows `[C]` of labels in the model's list, −1 for a new one."""
         place = {label: row for row, label in enumerate(self.labels)}
         return torch.tensor([place.get(label, -1) for label in labels], dtype=torch.int64)
 
-    def batch(
-        self,
-        texts: Sequence[str],
-        inventory: Sequence[str],
-        labels: Sequence[str] | None = None,
-        *,
-        language: str | None = None,
-        description: str = "encoding",
-    ) -> Batch:
-        """Return a batch of texts of one language.
+    def answers(
+        self, table: Table, rows: Sequence[int] | Tensor, logits: Tensor, labels: Sequence[str]
+    ) -> list[Answer]:
+        """Return what is predicted for the examples at `rows` of a table.
 
         Args:
-            texts: what to encode.
-            inventory: the labels to choose from.
-            labels: the texts' own; zero targets where None.
-            language: the code, which tells the group; no group where None.
-            description: what the progress bar says.
+            table: the examples.
+            rows: which of them.
+            logits: `[U, C]` of all their units.
+            labels: the inventory.
         """
-        inputs, classes = self.features(texts, description), self.classes(inventory)
-        place = {label: number for number, label in enumerate(inventory)}
-        targets = [0] * len(texts) if labels is None else [place[label] for label in labels]
-        return Batch(
-            inputs=inputs,
-            targets=torch.tensor(targets, dtype=torch.int64),
-            classes=classes,
-            prior=self.prior.scores(inputs, classes),
-            group=-1 if language is None else self.groups.number(language),
-        )
+        index = torch.as_tensor(rows, dtype=torch.int64).tolist()
+        parts = torch.split(logits, [len(table.places[row]) for row in index])
+        return [
+            self.kind.decode(part, table.examples[row], table.places[row], labels)
+            for row, part in zip(index, parts, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -105,23 +107,52 @@ class Table:
     Attributes:
         task: the task.
         examples: its rows.
-        inputs: block name → scaled features `[n, d]`.
-        prior: scores `[n, labels]` over the model's label list, of a head that never saw this language.
+        places: for each example the stretches of its units.
+        inputs: block name → scaled features `[U, d]` of all units, float32 or float16.
+        prior: scores `[U, labels]` over the model's label list, of a head that never saw this language.
+        names: the labels that its units have.
+        targets: `[U]`, the place of each unit's label in `names`.
     """
 
     task: Task
     examples: tuple[Example, ...]
+    places: tuple[tuple[Stretch, ...], ...]
     inputs: Mapping[str, Tensor]
     prior: Tensor
+    names: tuple[str, ...]
+    targets: Tensor
 
-    def batch(self, model: Model, rows: Rows | Tensor, labels: Sequence[str]) -> Batch:
-        """Return the examples at `rows`, with `labels` as the inventory."""
+    @cached_property
+    def ends(self) -> Tensor:
+        """Where each example's units end `[n]`."""
+        return torch.tensor([len(stretches) for stretches in self.places]).cumsum(0)
+
+    def units_in(self, rows: Rows | Tensor | Sequence[int]) -> Tensor:
+        """Return how many units each of the examples at `rows` has `[n]`."""
+        starts = torch.cat([self.ends.new_zeros(1), self.ends])
+        return starts.diff()[torch.as_tensor(rows, dtype=torch.int64)]
+
+    def units(self, rows: Rows | Tensor | Sequence[int]) -> Tensor:
+        """Return the places `[u]` of the units of the examples at `rows`."""
         index = torch.as_tensor(rows, dtype=torch.int64)
+        if len(self.ends) == len(self.targets):  # each example is one unit
+            return index
+        counts = self.units_in(index)
+        shift = self.ends[index] - counts.cumsum(0)
+        return torch.arange(int(counts.sum())) + shift.repeat_interleave(counts)
+
+    def batch(self, model: Model, rows: Rows | Tensor | Sequence[int], labels: Sequence[str]) -> Batch:
+        """Return the units of the examples at `rows`, with `labels` as the inventory.
+
+        The target of a unit whose label is not in the inventory is `IGNORED`.
+        """
+        index = self.units(rows)
         place = {label: number for number, label in enumerate(labels)}
+        numbers = torch.tensor([place.get(name, IGNORED) for name in self.names], dtype=torch.int64)
         classes = model.classes(labels)
         return Batch(
-            inputs={name: block[index] for name, block in self.inputs.items()},
-            targets=torch.tensor([place[self.examples[i].label] for i in index.tolist()]),
+            inputs={name: block[index].float() for name, block in self.inputs.items()},
+            targets=numbers[self.targets[index]],
             classes=classes,
             prior=take_labels(self.prior[index], classes),
             group=model.groups.number(self.task.language),
@@ -150,57 +181,81 @@ def fit_sources(space: TaskSpace, encoder: Encoder, groups: str | Mapping[str, s
         MetaglotError: `groups` makes no sense, or a text cannot be encoded.
     """
     grouped = Groups.of([task.language for task in space.sources], groups)
-    texts = [e.text for task in space.sources for e in task.pool]
-    raw = encoder.encode(texts, description="encoding the source languages")
-    lexical = encoder.lexical
+    kind: Kind = KINDS[space.corpus.kind]()
+    examples = [e for task in space.sources for e in task.pool]
+    found = kind.encode(encoder, examples, description="encoding the source languages")
+    lexical, widths = kind.lexical(encoder), dict(kind.blocks(encoder))
     scalers, blocks = {}, {}
-    for name in encoder.blocks:
-        block = torch.from_numpy(raw.pop(name))
+    for name in widths:
+        block = torch.from_numpy(found.inputs.pop(name))
         if name not in lexical:
-            scalers[name] = Scaler.of(block)
+            scalers[name] = Scaler.of(block.float())
             block = scalers[name](block)
         blocks[name] = block
-    shared = {n: w for n, w in encoder.blocks.items() if n not in lexical} or dict(encoder.blocks)
-    place = {label: row for row, label in enumerate(space.labels)}
-    languages, start = [], 0
+    shared = {n: w for n, w in widths.items() if n not in lexical} or widths
+    parts, start, first = [], 0, 0
     for task in space.sources:
-        end = start + len(task.pool)
-        halves = [_half(e.id) if space.corpus.parallel else 0 for e in task.pool]
+        places = found.places[start : start + len(task.pool)]
+        units = sum(map(len, places))
+        inputs = {name: block[first : first + units] for name, block in blocks.items()}
+        parts.append(_table(kind, task, task.pool, places, inputs, space.labels))
+        start, first = start + len(task.pool), first + units
+    place = {label: row for row, label in enumerate(space.labels)}
+    languages = []
+    for table in parts:
+        halves = [_half(e.id) if space.corpus.parallel else 0 for e in table.examples]
+        rows = torch.tensor([place[name] for name in table.names])
         languages.append(
             SourceLanguage(
-                features=torch.cat([blocks[name][start:end] for name in shared], dim=1),
-                targets=torch.tensor([place[e.label] for e in task.pool]),
-                halves=torch.tensor(halves),
-                labels=torch.tensor([place[label] for label in task.labels]),
+                features=torch.cat([table.inputs[name].float() for name in shared], dim=1),
+                targets=rows[table.targets],
+                halves=torch.tensor(halves).repeat_interleave(table.units_in(range(len(halves)))),
+                labels=torch.tensor([place[label] for label in table.task.labels]),
             )
         )
-        start = end
     prior, scores = fit_prior(languages, shared, len(space.labels), parallel=space.corpus.parallel)
     model = Model(encoder, space.corpus.kind, space.labels, scalers, prior, grouped)
-    tables, start = [], 0
-    for task, score in zip(space.sources, scores, strict=True):
-        end = start + len(task.pool)
-        inputs = {name: block[start:end] for name, block in blocks.items()}
-        tables.append(Table(task, task.pool, inputs, score))
-        start = end
+    tables = (replace(table, prior=score) for table, score in zip(parts, scores, strict=True))
     return Sources(model, tuple(tables))
 
 
-def target_table(model: Model, task: Task, examples: Sequence[Example]) -> Table:
+def target_table(
+    model: Model, task: Task, examples: Sequence[Example], description: str | None = None
+) -> Table:
     """Encode examples of a language that is no source."""
-    inputs = model.features([e.text for e in examples], f"encoding {task}")
+    found = model.kind.encode(model.encoder, examples, description=description or f"encoding {task}")
+    inputs = {name: torch.from_numpy(block) for name, block in found.inputs.items()}
+    inputs = {n: model.scalers[n](block) if n in model.scalers else block for n, block in inputs.items()}
+    table = _table(model.kind, task, tuple(examples), found.places, inputs, (*model.labels, *task.labels))
     every = torch.arange(len(model.labels))
-    return Table(task, tuple(examples), inputs, model.prior.scores(inputs, every))
+    shared = {name: inputs[name].float() for name in model.prior.weights}
+    return replace(table, prior=model.prior.scores(shared, every))
 
 
-def _scale(
-    encoder: Encoder, scalers: Mapping[str, Scaler], texts: Sequence[str], description: str
-) -> dict[str, Tensor]:
-    raw = {
-        name: torch.from_numpy(block)
-        for name, block in encoder.encode(texts, description=description).items()
-    }
-    return {name: scalers[name](block) if name in scalers else block for name, block in raw.items()}
+def batch_of(model: Model, language: str, examples: Sequence[Example], labels: Sequence[str]) -> Batch:
+    """Return one batch of examples of a language, with `labels` as the inventory."""
+    task = Task(language, tuple(labels), tuple(examples), shots=model.kind.shots)
+    return target_table(model, task, examples).batch(model, range(len(examples)), labels)
+
+
+def _table(
+    kind: Kind,
+    task: Task,
+    examples: tuple[Example, ...],
+    places: tuple[tuple[Stretch, ...], ...],
+    inputs: Mapping[str, Tensor],
+    labels: Sequence[str],
+) -> Table:
+    """Return a table that has no prior yet."""
+    inventory = frozenset(labels)
+    targets = [
+        name
+        for example, stretches in zip(examples, places, strict=True)
+        for name in kind.targets(example, stretches, inventory)
+    ]
+    names = {name: number for number, name in enumerate(dict.fromkeys(targets))}
+    numbers = torch.tensor([names[name] for name in targets], dtype=torch.int64)
+    return Table(task, examples, places, inputs, torch.empty(0), tuple(names), numbers)
 
 
 def _half(content: str) -> int:

@@ -7,6 +7,9 @@ from typing import Any
 
 from metaglot.languages import language_name
 
+# What the Hugging Face hub calls the kinds; the others are sorts of its text classification.
+_PIPELINES = {"tagging": "token-classification", "frames": "token-classification"}
+
 
 def model_card(manifest: Mapping[str, Any]) -> str:
     """Return the README of an artifact, from its manifest."""
@@ -16,7 +19,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     labels = ", ".join(f"`{label}`" for label in manifest["labels"])
     return f"""---
 library_name: metaglot
-pipeline_tag: text-classification
+pipeline_tag: {_PIPELINES.get(manifest["kind"], "text-classification")}
 language: {facts["sources"]}
 ---
 
@@ -38,9 +41,9 @@ language: {facts["sources"]}
 ## How good it is
 
 On each source language, by a head that was learned from the others (no example of the language):
-mean accuracy {facts["metrics"]["cross_fitted_accuracy"]:.3f}. On a new language expect less where it
-is unlike all of the sources or the encoder has seen little of it, and more after adapting; `metaglot
-adapt` prints an estimate from your own examples.
+mean {_metric(facts["metrics"]["metric"])} {facts["metrics"]["cross_fitted"]:.3f}. On a new language
+expect less where it is unlike all of the sources or the encoder has seen little of it, and more after
+adapting; `metaglot adapt` prints an estimate from your own examples.
 
 ## How to use it
 
@@ -55,6 +58,10 @@ It chooses among the labels above (and those of your examples) whatever the text
 belongs to none of them gets one all the same. Its probabilities are calibrated on the source
 languages. What biases the encoder's and the corpus's texts have, it has.
 """
+
+
+def _metric(name: str) -> str:
+    return name.replace("_", " ").replace("f1", "F1")
 
 
 def _encoder_licence(name: str) -> str:

@@ -20,7 +20,8 @@ from metaglot.distributed import processes
 from metaglot.drawing import fingerprint, with_codes
 from metaglot.encoders import Encoder, load_encoder
 from metaglot.errors import SettingsError, StorageError, suggestion
-from metaglot.kinds import KINDS
+from metaglot.kinds import KINDS, Kind
+from metaglot.label_scores import LabelScores
 from metaglot.learners import LEARNERS
 from metaglot.learners.base import Learner
 from metaglot.model import Sources, fit_sources
@@ -60,14 +61,15 @@ def fit(corpus: Corpus, recipe: Recipe, *, encoder: Encoder | None = None) -> Fi
     with processes().in_turn() as several:
         encoder = encoder or load_encoder(recipe.encoder)
         if several:  # the others find the features in the cache
-            encoder.encode([e.text for task in space.sources for e in task.pool])
+            kind: Kind = KINDS[corpus.kind]()
+            every = [e for task in space.sources for e in task.pool]
+            kind.encode(encoder, every, description="encoding the source languages")
     return Fitted(space, fit_sources(space, encoder, recipe.groups))
 
 
 def fitting_learners() -> list[str]:
-    """Return the names of the learners that work on some kind; the others are for modules of one's own."""
-    given = {KINDS[name].outputs for name in KINDS}
-    return [name for name in LEARNERS if given & LEARNERS[name]().needs]
+    """Return the names of the learners that work on kinds; the others are for modules of one's own."""
+    return [name for name in LEARNERS if LabelScores.outputs in LEARNERS[name]().needs]
 
 
 def make_learner(recipe: Recipe) -> Learner:
@@ -124,6 +126,7 @@ def train(
 def assemble(fitted: Fitted, recipe: Recipe, learner: Learner, result: TrainResult) -> Artifact:
     """Return the artifact of a learner that was trained on fitted sources."""
     space, sources, corpus = fitted.space, fitted.sources, fitted.space.corpus
+    metric, cross_fitted = _cross_fitted_metric(sources)
     facts = {
         "sources": [task.language for task in space.sources],
         "held_out": [task.language for task in space.held_out],
@@ -135,7 +138,8 @@ def assemble(fitted: Fitted, recipe: Recipe, learner: Learner, result: TrainResu
             "parallel": corpus.parallel,
         },
         "metrics": {
-            "cross_fitted_accuracy": _cross_fitted_accuracy(sources),
+            "metric": metric,
+            "cross_fitted": cross_fitted,
             "first_loss": result.losses[0],
             "last_loss": result.losses[-1],
         },
@@ -227,11 +231,14 @@ def evaluation_facts(fitted: Fitted, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _cross_fitted_accuracy(sources: Sources) -> float:
-    """Zero-shot accuracy on a source language of a head learned from the others, the mean over them."""
-    found = []
+def _cross_fitted_metric(sources: Sources) -> tuple[str, float]:
+    """The kind's first metric on source languages, zero-shot by heads learned from the others: its mean."""
+    model, found = sources.model, []
+    name = model.kind.metrics[0]
     for table in sources.tables:
-        batch = table.batch(sources.model, torch.arange(len(table.examples)), table.task.labels)
+        every = range(len(table.examples))
+        batch = table.batch(model, every, table.task.labels)
         prior = batch.prior if batch.prior is not None else torch.zeros(len(batch), len(batch.classes))
-        found.append(float((prior.argmax(-1) == batch.targets).float().mean()))
-    return sum(found) / len(found)
+        answers = model.answers(table, every, prior, table.task.labels)
+        found.append(model.kind.judge(table.examples, answers)[name])
+    return name, sum(found) / len(found)

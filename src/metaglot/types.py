@@ -38,8 +38,17 @@ class Span:
 class Example:
     """One labelled item in one language.
 
-    `group` names what the example was made from (a sentence template, a document): examples of
-    one group never stand on two sides of a split.
+    Attributes:
+        id: its own within the language; in a parallel corpus it names the content.
+        text: what is labelled.
+        label: the whole text's, or its pair's or entities'; empty where only stretches have labels.
+        language: the code.
+        split: `train`, `dev` or `test`.
+        group: what the example was made from (a sentence template, a document): examples of one group
+            never stand on two sides of a split.
+        spans: labelled stretches of the text. Where some contain others (a tree), the outer come first.
+        tokens: the stretches `(start, end)` that the data cut the text into; empty where they do not say.
+        pair: the second text of a pair.
     """
 
     id: str
@@ -49,6 +58,8 @@ class Example:
     split: str = "train"
     group: str = ""
     spans: tuple[Span, ...] = ()
+    tokens: tuple[tuple[int, int], ...] = ()
+    pair: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,9 +119,30 @@ class Corpus:
     def fingerprint(self) -> str:
         """SHA-256 over every example, independent of their order."""
         total = hashlib.sha256()
-        for row in sorted("\x1f".join((e.language, e.split, e.id, e.label, e.text)) for e in self.examples):
+        for row in sorted("\x1f".join(_parts(e)) for e in self.examples):
             total.update(row.encode("utf-8", "surrogatepass") + b"\x1e")
         return total.hexdigest()
+
+
+def _parts(example: Example) -> list[str]:
+    """All that an example says, as texts."""
+    e = example
+    spans = " ".join(f"{span.start}-{span.end}:{span.label}" for span in e.spans)
+    tokens = " ".join(f"{start}-{end}" for start, end in e.tokens)
+    return [e.language, e.split, e.id, e.label, e.text, e.pair, spans, tokens]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is predicted for an example: a label, labelled stretches, or both.
+
+    Attributes:
+        label: of the whole; empty where only stretches have labels.
+        spans: in the order of the text; where some contain others, the outer come first.
+    """
+
+    label: str = ""
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -121,9 +121,9 @@ def train(
     facts = made.facts
     say(
         f"Learned from {len(facts['sources'])} languages and {len(made.model.labels)} labels with "
-        f"{chosen.learner}. On a source language, a head learned from the others is right in "
-        f"{facts['metrics']['cross_fitted_accuracy']:.1%} of the cases.\nSaved in {out_dir}. Next: "
-        f"metaglot adapt {out_dir} --language CODE --examples FILE"
+        f"{chosen.learner}. On a source language, a head learned from the others has "
+        f"{facts['metrics']['metric'].replace('_', ' ')} {facts['metrics']['cross_fitted']:.1%}.\n"
+        f"Saved in {out_dir}. Next: metaglot adapt {out_dir} --language CODE --examples FILE"
     )
 
 

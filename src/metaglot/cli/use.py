@@ -49,6 +49,7 @@ def adapt(
     [dim]metaglot adapt assistant --language swh --examples swahili.csv[/dim]
     """
     from metaglot import adapting, artifact
+    from metaglot.cross_validation import Estimate
     from metaglot.data import load_examples
     from metaglot.languages import language_name
 
@@ -87,7 +88,7 @@ def adapt(
         f"labels, {made.seconds:.2f} s, {file.stat().st_size / 1024:.0f} KB in {file}."
     )
     if estimate is not None:
-        say(f"Estimated by cross-validation on the examples: {adapting.Estimate(**estimate)}.")
+        say(f"Estimated by cross-validation on the examples: {Estimate(**estimate)}.")
 
 
 def predict(

@@ -99,7 +99,14 @@ class TokenStates:
 
 @runtime_checkable
 class TokenEncoder(Encoder, Protocol):
-    """An encoder that can also give the states of single tokens."""
+    """An encoder that can also give the states of single tokens.
+
+    Attributes:
+        layers: how many layers of states there are, the embeddings apart; 0 where that is not known.
+    """
+
+    @property
+    def layers(self) -> int: ...  # noqa: D102 - above
 
     def token_states(
         self, texts: Sequence[str], layers: Sequence[int] = (-1,), *, description: str = "encoding"
@@ -123,6 +130,11 @@ class JoinedEncoder:
         """A hash of the parts' fingerprints, in their order."""
         self._fingerprint = self._fingerprint or text_hash(*(part.fingerprint for part in self.parts))
         return self._fingerprint
+
+    @property
+    def layers(self) -> int:
+        """How many layers the first part with token states has; 0 where no part has any."""
+        return next((part.layers for part in self.parts if isinstance(part, TokenEncoder)), 0)
 
     def encode(self, texts: Sequence[str], *, description: str = "encoding") -> dict[str, Features]:
         """Return block name → features `[n, d]`, float32, of every part."""

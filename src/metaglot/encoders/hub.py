@@ -74,12 +74,14 @@ class ModelSettings:
         pooling: how token states become a text's vector.
         prefix: what stands before every text.
         max_length: tokens at once, the special ones included.
+        layers: how many there are; 0 where the model's files do not say.
     """
 
     width: int
     pooling: Pooling
     prefix: str
     max_length: int
+    layers: int
 
 
 def read_settings(name: str, folder: Path, options: EncoderOptions) -> ModelSettings:
@@ -111,6 +113,7 @@ def read_settings(name: str, folder: Path, options: EncoderOptions) -> ModelSett
         pooling=options.pooling or _pooling(folder),
         prefix=_prefix(name, folder, config) if options.prefix is None else options.prefix,
         max_length=_max_length(folder, text_config, options.max_length),
+        layers=_layers(text_config),
     )
 
 
@@ -177,6 +180,12 @@ def _prefix(name: str, folder: Path, config: dict[str, Any]) -> str:
     names = (name, folder.name, str(config.get("_name_or_path", "")))
     is_e5 = any(re.search(r"(^|[/_-])e5-(small|base|large)", n) for n in names)
     return "query: " if is_e5 and not any("instruct" in n for n in names) else ""
+
+
+def _layers(config: dict[str, Any]) -> int:
+    """Return the number of layers; of an encoder and a decoder, the encoder's."""
+    names = ("encoder_layers", "num_hidden_layers", "num_layers", "n_layers", "n_layer")
+    return next((config[name] for name in names if isinstance(config.get(name), int)), 0)
 
 
 def _max_length(folder: Path, config: dict[str, Any], asked: int | None) -> int:

@@ -65,6 +65,11 @@ class TransformerEncoder:
         s = self.settings
         return text_hash(self._identity or hub.identity(self.folder), s.pooling, s.prefix, str(s.max_length))
 
+    @property
+    def layers(self) -> int:
+        """How many layers there are, the embeddings apart; 0 where the model's files do not say."""
+        return self.settings.layers
+
     @cached_property
     def engine(self) -> Engine:
         """The loaded model."""

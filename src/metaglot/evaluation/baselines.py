@@ -64,7 +64,10 @@ class Baseline:
 
 def majority(sources: Sources) -> Baseline:
     """The most frequent label of the sources, whatever the text."""
-    count = Counter(e.label for table in sources.tables for e in table.examples)
+    count: Counter[str] = Counter()
+    for table in sources.tables:
+        found = torch.bincount(table.targets, minlength=len(table.names)).tolist()
+        count.update(dict(zip(table.names, found, strict=True)))
 
     def fit(model: Model, support: Batch) -> Params:
         names = [model.labels[row] if row >= 0 else "" for row in support.classes.tolist()]
@@ -81,7 +84,7 @@ def zero_shot(sources: Sources) -> Baseline:
 
 def fitting_baselines(model: Model) -> tuple[str, ...]:
     """Return every baseline that this encoder has the features for, and that no other one equals."""
-    several = len(model.encoder.blocks) > 1 and bool(model.encoder.lexical)
+    several = len(model.blocks) > 1 and bool(model.lexical)
     unfit = set() if several else set(_BESIDE_OTHERS)
     unfit |= set() if dense_blocks(model) else _DENSE
     return tuple(name for name in BASELINES if name not in unfit)
@@ -99,12 +102,12 @@ def zero_shot_head(model: Model, n_labels: int) -> Params:
 
 def dense_blocks(model: Model) -> tuple[str, ...]:
     """Return the names of the blocks of a pretrained encoder."""
-    return tuple(name for name in model.encoder.blocks if name not in model.encoder.lexical)
+    return tuple(name for name in model.blocks if name not in model.lexical)
 
 
 def lexical_blocks(model: Model) -> tuple[str, ...]:
     """Return the names of the blocks of character n-grams and their like."""
-    return tuple(name for name in model.encoder.blocks if name in model.encoder.lexical)
+    return tuple(name for name in model.blocks if name in model.lexical)
 
 
 def check_blocks(names: Sequence[str], model: Model, baseline: str, sort: str) -> None:
@@ -118,4 +121,4 @@ def check_blocks(names: Sequence[str], model: Model, baseline: str, sort: str) -
 
 
 def _nothing(model: Model, n_labels: int) -> dict[str, Tensor]:
-    return {block: torch.zeros(n_labels, width) for block, width in model.encoder.blocks.items()}
+    return {block: torch.zeros(n_labels, width) for block, width in model.blocks.items()}

@@ -186,7 +186,7 @@ def _sharpness(model: Model, unseen: Sequence[_Unseen]) -> float:
     for language in unseen:
         batch = language.table.batch(model, torch.tensor(language.rows), language.table.task.labels)
         classes = batch.classes
-        found = side_by_side(batch.inputs, model.encoder.blocks) @ rows_of(language.weights, classes)
+        found = side_by_side(batch.inputs, model.blocks) @ rows_of(language.weights, classes)
         wide = found.new_full((len(found), len(model.labels)), -1e3)  # labels that it lacks are out
         wide[:, classes] = found
         scores.append(wide)
@@ -196,12 +196,12 @@ def _sharpness(model: Model, unseen: Sequence[_Unseen]) -> float:
 
 def _start(model: Model, support: Batch, weights: Tensor) -> _Start:
     chosen = rows_of(weights, support.classes)
-    features = side_by_side(support.inputs, model.encoder.blocks)
-    return _Start(chosen, features @ chosen, kernel_of(support, dict.fromkeys(model.encoder.blocks, 1.0)))
+    features = side_by_side(support.inputs, model.blocks)
+    return _Start(chosen, features @ chosen, kernel_of(support, dict.fromkeys(model.blocks, 1.0)))
 
 
 def _head(model: Model, support: Batch, start: _Start, alpha: Tensor) -> Params:
-    blocks = dict(model.encoder.blocks)
+    blocks = dict(model.blocks)
     parts = torch.split(start.weights.T, list(blocks.values()), dim=1)
     change = primal(support.inputs, dict.fromkeys(blocks, 1.0), alpha)
     return model.task_model.linear_head({n: part + change[n] for n, part in zip(blocks, parts, strict=True)})

@@ -11,7 +11,7 @@ import torch
 
 from metaglot.errors import DataError, SettingsError
 from metaglot.evaluation.baselines import BASELINES, Baseline, zero_shot_head
-from metaglot.evaluation.metrics import classification_metrics
+from metaglot.evaluation.metrics import unit_metrics
 from metaglot.learners.base import Learner
 from metaglot.model import Model, Sources, target_table
 from metaglot.progress import progress
@@ -121,13 +121,14 @@ def judge_task(
         The records of one draw after the other; a baseline that needs examples has none for 0 shots.
     """
     pool, test = target_table(model, task, task.pool), target_table(model, task, task.test)
-    query = test.batch(model, torch.arange(len(test.examples)), task.labels)
+    every = range(len(test.examples))
+    query = test.batch(model, every, task.labels)
     more = [b.extra(pool.inputs) for b in baselines.values() if b.extra is not None]
     pool = replace(pool, inputs=dict(ChainMap(*more, dict(pool.inputs))))
     places = [(k, draw) for k in sorted(set(shots)) for draw in range(draws if k else 1)]
     with progress(str(task), len(places)) as advance:
         for k, draw in places:
-            rows = draw_support(task.pool, task.labels, k, seed, task.language, draw)
+            rows = draw_support(task.pool, task.labels, k, seed, task.language, draw, by=task.shots)
             support = pool.batch(model, rows, task.labels)
             found: dict[tuple[str, bool], Tensor] = {}
             for name, baseline in baselines.items():
@@ -136,8 +137,9 @@ def judge_task(
             for name, (learner, meta) in learners.items():
                 found[name, True] = _logits(model, learner, meta, support, query)
             for (name, learned), logits in found.items():
-                metrics = classification_metrics(logits, query.targets)
-                yield Record(name, learned, task.language, k, draw, len(support), metrics)
+                answers = model.answers(test, every, logits, task.labels)
+                metrics = model.kind.judge(test.examples, answers) | unit_metrics(logits, query.targets)
+                yield Record(name, learned, task.language, k, draw, len(rows), metrics)
             advance(1, f"k = {k}")
 
 
@@ -164,8 +166,11 @@ def adapted_head(model: Model, learner: Learner, meta: Params, support: Batch) -
 
 
 def predicts_zero_shot(support: Batch) -> bool:
-    """Tell whether a learner predicts as the prior does: where it has nothing to adapt to."""
-    return len(support) == 0
+    """Tell whether a learner predicts as the prior does: where it has nothing to adapt to.
+
+    That is an empty support set, and sentences whose units have one label all.
+    """
+    return len(support) == 0 or bool((support.targets == support.targets[0]).all())
 
 
 def _logits(model: Model, learner: Learner, meta: Params, support: Batch, query: Batch) -> Tensor:

@@ -33,7 +33,7 @@ def joint(sources: Sources) -> Baseline:
     sources and the support set X of weight v is W₀ + S Xᵀ (X S Xᵀ + I/v)⁻¹ (Y − X W₀): a ridge head
     in the features X S^½ towards W₀, so it is solved and tuned as every other is.
     """
-    blocks = dict(sources.model.encoder.blocks)
+    blocks = dict(sources.model.blocks)
     start, factor = source_head(*moments(sources.model, [(table, None) for table in sources.tables]))
 
     def extra(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -74,18 +74,16 @@ def moments(model: Model, parts: Sequence[tuple[Table, Sequence[int] | None]]) -
         model: the model.
         parts: tables, each with the rows that count, or None for all.
     """
-    place = {label: row for row, label in enumerate(model.labels)}
-    chosen = [(table, range(len(table.examples)) if rows is None else rows) for table, rows in parts]
-    numbers = [place[table.examples[row].label] for table, rows in chosen for row in rows]
-    targets = one_hot(torch.tensor(numbers, dtype=torch.int64), len(model.labels))
-    blocks = {
-        name: torch.cat([table.inputs[name][list(rows)] for table, rows in chosen])
-        for name in model.encoder.blocks
-    }
+    chosen = [
+        table.batch(model, range(len(table.examples)) if rows is None else rows, model.labels)
+        for table, rows in parts
+    ]
+    targets = one_hot(torch.cat([batch.targets for batch in chosen]), len(model.labels))
+    blocks = {name: torch.cat([batch.inputs[name] for batch in chosen]) for name in model.blocks}
     sparse = {
         name: csr_matrix(block.numpy())
         for name, block in blocks.items()
-        if name in model.encoder.lexical and float((block != 0).float().mean()) < _SPARSE
+        if name in model.lexical and float((block != 0).float().mean()) < _SPARSE
     }
 
     def product(left: str, right: str) -> Tensor:

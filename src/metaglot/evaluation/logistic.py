@@ -61,7 +61,7 @@ def logistic_mteb(sources: Sources) -> Baseline:
         bias = found.new_full((len(support.classes),), _NEVER)
         present = torch.from_numpy(solver.classes_)
         weights[present], bias[present] = found / scale, intercept + found @ mean
-        parts = torch.split(weights, [model.encoder.blocks[name] for name in names], dim=1)
+        parts = torch.split(weights, [model.blocks[name] for name in names], dim=1)
         return model.task_model.linear_head(dict(zip(names, parts, strict=True)), bias)
 
     return Baseline(fit)
@@ -102,7 +102,7 @@ def logistic_heads(model: Model, support: Batch, strengths: Sequence[float]) -> 
         support: the support set.
         strengths: C, rising: each solution starts from the one before.
     """
-    blocks, n_labels = dict(model.encoder.blocks), len(support.classes)
+    blocks, n_labels = dict(model.blocks), len(support.classes)
     scales: dict[str, Tensor | float] = dict.fromkeys(blocks, 1.0)
     small = len(support) < sum(blocks.values())
     if small:

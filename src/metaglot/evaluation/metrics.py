@@ -23,6 +23,20 @@ def classification_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
     return {
         "accuracy": float((predicted == targets).double().mean()),
         "macro_f1": macro_f1(predicted, targets),
+        **unit_metrics(logits, targets),
+    }
+
+
+def unit_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
+    """Return log-loss (nats) and expected calibration error over units, whatever the kind.
+
+    Args:
+        logits: `[n, C]`.
+        targets: `[n]`; a unit whose label is not in the inventory (a negative target) does not count.
+    """
+    known = targets >= 0
+    logits, targets = logits[known], targets[known]
+    return {
         "log_loss": float(F.cross_entropy(logits, targets)),
         "calibration_error": calibration_error(logits.softmax(-1), targets),
     }

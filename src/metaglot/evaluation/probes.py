@@ -33,7 +33,7 @@ _DEFAULT_PENALTY = 1.0
 
 def target_only(sources: Sources) -> Baseline:
     """A tuned ridge probe on the language's own examples, all feature blocks side by side."""
-    return Baseline(lambda model, support: _probe(model, support, tuple(model.encoder.blocks)))
+    return Baseline(lambda model, support: _probe(model, support, tuple(model.blocks)))
 
 
 def target_only_dense(sources: Sources) -> Baseline:
@@ -66,9 +66,7 @@ def prototypes(sources: Sources) -> Baseline:
         sharpness = _DEFAULT_SHARPNESS
         if shots_of(support) >= 2:
             sharpness = best_sharpness(_left_out(features, member, sums), support.targets)
-        weights = torch.split(
-            sharpness * F.normalize(sums, dim=1), [model.encoder.blocks[n] for n in names], 1
-        )
+        weights = torch.split(sharpness * F.normalize(sums, dim=1), [model.blocks[n] for n in names], 1)
         return model.task_model.linear_head(dict(zip(names, weights, strict=True)))
 
     return Baseline(fit)

@@ -51,10 +51,11 @@ class Report:
 
     Args:
         records: what `run_grid` returned.
-        metric: the metric to sum up; higher is better.
+        metric: the metric to sum up; higher is better. The kind's first where None.
     """
 
-    def __init__(self, records: Sequence[Record], metric: str = "accuracy") -> None:
+    def __init__(self, records: Sequence[Record], metric: str | None = None) -> None:
+        metric = next(iter(records[0].metrics)) if metric is None else metric
         self.metric = metric
         self.records = tuple(records)
         self.shots = sorted({r.shots for r in records})

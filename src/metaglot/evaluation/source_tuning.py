@@ -49,14 +49,17 @@ def tuning_episode(
     Args:
         model: the model.
         table: the language's.
-        shots: examples per label.
+        shots: examples per label; of sentences, as many as have so many units per label.
         rows: those of its examples that may be drawn; all where None.
     """
     chosen = range(len(table.examples)) if rows is None else rows
     pool = [table.examples[row] for row in chosen]
+    labels, by = table.task.labels, table.task.shots
     key = ("tuning", table.task.language, shots)
+    if by == "example":
+        shots = max(1, round(shots * len(labels) * len(table.examples) / len(table.targets)))
     try:
-        drawn = draw_episode(pool, table.task.labels, shots, QUERIES, *key)
+        drawn = draw_episode(pool, labels, shots, QUERIES, *key, by=by)
     except DataError:
         return None
     support, query = (

@@ -1,81 +1,38 @@
-"""Classification: one label for a text, by one linear head over every feature block.
-
-    logits = Σ_b X_b W_bᵀ + bias + s · prior
-
-as `metaglot.linear_head` has it. Whatever a learner does, what it makes of a language is such a head:
-it is small, it is explained by its weights, and any of them is saved, loaded and run alike.
-"""
+"""Classification: one label for a text; its unit is the text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-import torch.nn.functional as F
-
-from metaglot.linear_head import LinearHead
-from metaglot.types import Batch, Params
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from metaglot.encoders.base import Encoder
+from metaglot.kinds.base import Units
+from metaglot.kinds.single import count_labels, decode_label, judge_labels, label_of
+from metaglot.types import Example
 
 
 class Classification:
-    """One label per text; a linear head over the feature blocks, softmax, cross-entropy."""
+    """One label for a text: the encoder's features as they are."""
 
-    outputs = "label-scores"
+    shots = "label"
     metrics = ("accuracy", "macro_f1")
-    body: frozenset[str] = frozenset()  # the features are frozen
 
-    def __init__(
-        self,
-        blocks: Mapping[str, int],
-        n_labels: int,
-        lexical: frozenset[str] = frozenset(),
-        groups: tuple[str, ...] = (),
-    ) -> None:
-        self.blocks = dict(blocks)
-        self.n_labels = n_labels
-        self.lexical = lexical
-        self.groups = groups
-        self._head = LinearHead(blocks)
-        self.head = self._head.names
-        self.fixed_start = frozenset(self._head.names_of(lexical))
+    count_labels = count_labels
+    targets = label_of
+    decode = decode_label
+    judge = judge_labels
 
-    def init(self, n_labels: int) -> Params:
-        """Return a head of zeros for `n_labels` labels, with a prior scale of one."""
-        return self._head.init(n_labels)
+    def blocks(self, encoder: Encoder) -> Mapping[str, int]:
+        """Return the encoder's own blocks."""
+        return encoder.blocks
 
-    def linear_head(
-        self, weights: Mapping[str, Tensor], bias: Tensor | None = None, prior_scale: Tensor | float = 0.0
-    ) -> Params:
-        """Return a head of block weights `[C, d]`, a bias `[C]` (zero by default) and a prior scale."""
-        return self._head.make(weights, bias, prior_scale)
+    def lexical(self, encoder: Encoder) -> frozenset[str]:
+        """Return the encoder's own lexical blocks."""
+        return encoder.lexical
 
-    def head_names(self, blocks: Iterable[str]) -> list[str]:
-        """Return the names of the parameters that weigh these blocks."""
-        return self._head.names_of(blocks)
-
-    def rows(self, params: Params, classes: Tensor) -> Params:
-        """Return the head's rows `classes` `[C]`; a new label's (−1) are zero."""
-        return self._head.rows(params, classes)
-
-    def embed(self, params: Params, batch: Batch) -> Batch:
-        """Return the batch: its inputs are the features."""
-        return batch
-
-    def apply_head(self, params: Params, features: Batch) -> Tensor:
-        """Return logits `[n, C]`."""
-        return self._head.logits(params, features)
-
-    def forward(self, params: Params, batch: Batch) -> Tensor:
-        """Return logits `[n, C]`.
-
-        Raises:
-            SettingsError: the features do not fit the head; both shapes are named.
-        """
-        return self._head.logits(params, batch)
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy, a scalar in nats, of logits `[n, C]` for targets `[n]`."""
-        return F.cross_entropy(outputs, targets)
+    def encode(self, encoder: Encoder, examples: Sequence[Example], *, description: str) -> Units:
+        """Return one unit for each text."""
+        texts = [example.text for example in examples]
+        return Units(
+            dict(encoder.encode(texts, description=description)),
+            tuple(((0, len(text)),) for text in texts),
+        )

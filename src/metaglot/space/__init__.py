@@ -1,6 +1,6 @@
 """Tasks, the groups that they are of, and the episodes drawn from them."""
 
-from metaglot.space.episodes import Draw, Rows, draw_episode, draw_support, generator
+from metaglot.space.episodes import Draw, Rows, Shots, draw_episode, draw_support, generator
 from metaglot.space.groups import Groups
 from metaglot.space.task import Task, TaskSpace, find_language
 
@@ -8,6 +8,7 @@ __all__ = [
     "Draw",
     "Groups",
     "Rows",
+    "Shots",
     "Task",
     "TaskSpace",
     "draw_episode",

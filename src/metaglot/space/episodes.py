@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from metaglot.errors import DataError
 from metaglot.types import Example
 
 Rows = NDArray[np.int64]
+Shots = Literal["label", "example"]
+"""What the k of k shots counts: examples of each label, or examples."""
 
 QUERY_SHARE = 1 / 3
 
@@ -38,11 +41,23 @@ class Draw:
     labels: tuple[str, ...]
 
 
-def draw_support(pool: Sequence[Example], labels: Sequence[str], shots: int, *key: int | str) -> Rows:
+def draw_support(
+    pool: Sequence[Example], labels: Sequence[str], shots: int, *key: int | str, by: Shots = "label"
+) -> Rows:
     """Return the rows of `shots` examples per label, all there are where there are fewer.
 
     Draws with the same `key` are nested: the support set of 4 shots contains that of 1.
+
+    Args:
+        pool: the task's examples.
+        labels: the labels to draw from.
+        shots: k.
+        key: the seed and the draw's place.
+        by: what k counts. `"example"` draws k examples in all, whatever their labels, the first with a
+            span where any has one: nobody picks nothing but sentences without a name to teach names.
     """
+    if by == "example":
+        return _spanned_first(pool, generator(*key).permutation(len(pool)))[:shots]
     rows = _rows_by_label(pool)
     return np.concatenate(
         [generator(*key, label).permutation(rows[label])[:shots] for label in labels if label in rows]
@@ -57,6 +72,7 @@ def draw_episode(
     queries: int,
     *key: int | str,
     ways: int | None = None,
+    by: Shots = "label",
 ) -> Draw:
     """Draw a support set of `shots` per label and a query set of up to `queries` per label.
 
@@ -72,10 +88,14 @@ def draw_episode(
         queries: the most query examples per label.
         key: the seed and the episode's place.
         ways: draw this many of the labels; all where None.
+        by: what `shots` and `queries` count: examples per label, or examples. Of examples that count
+            whatever their labels, all labels are kept.
 
     Raises:
         DataError: fewer than two labels can be both learned and judged.
     """
+    if by == "example":
+        return _draw_examples(pool, labels, shots, queries, *key)
     rows = {label: _by_group(pool, places) for label, places in _rows_by_label(pool).items()}
     able = [label for label in labels if len(rows.get(label, ())) >= 2]
     if len(able) < 2:
@@ -109,6 +129,29 @@ def draw_episode(
             f"{len(drawn)} of {len(able)}."
         )
     return Draw(np.concatenate(support), np.concatenate(query), tuple(drawn))
+
+
+def _draw_examples(
+    pool: Sequence[Example], labels: Sequence[str], shots: int, queries: int, *key: int | str
+) -> Draw:
+    """Draw `shots` examples and up to `queries` others, of other groups."""
+    chance = generator(*key)
+    groups = list(_by_group(pool, np.arange(len(pool))).values())
+    if len(groups) < 2:
+        raise DataError(
+            f"expected examples of two or more groups to draw an episode from, found {len(groups)}."
+        )
+    order = [groups[i] for i in chance.permutation(len(groups))]
+    aside = max(1, round(len(order) * QUERY_SHARE))
+    sides = (np.concatenate(part) for part in (order[:aside], order[aside:]))
+    query, support = (_spanned_first(pool, chance.permutation(rows)) for rows in sides)
+    return Draw(support[:shots], query[:queries], tuple(labels))
+
+
+def _spanned_first(pool: Sequence[Example], rows: Rows) -> Rows:
+    """Return rows with the first that has a span in front."""
+    place = next((i for i, row in enumerate(rows.tolist()) if pool[row].spans), 0)
+    return np.concatenate([rows[place : place + 1], rows[:place], rows[place + 1 :]])
 
 
 def _rows_by_label(pool: Sequence[Example]) -> dict[str, Rows]:

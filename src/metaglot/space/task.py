@@ -7,12 +7,13 @@ learned from, from the held-out languages, which only ever give support and quer
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from metaglot.errors import DataError, LanguageError, suggestion
+from metaglot.kinds import KINDS, Kind
 from metaglot.languages import language_name, parse_language
+from metaglot.space.episodes import Shots
 from metaglot.types import Corpus, Example
 
 # Of a parallel corpus's contents, the share that the sources may learn from. The rest is for the
@@ -29,12 +30,14 @@ class Task:
         labels: the task's label inventory, sorted.
         pool: what support sets (and, in training, query sets) are drawn from.
         test: what an adapted model is judged on; empty for a source.
+        shots: what the k of k shots counts.
     """
 
     language: str
     labels: tuple[str, ...]
     pool: tuple[Example, ...]
     test: tuple[Example, ...] = ()
+    shots: Shots = "label"
 
     def __str__(self) -> str:
         return f"{language_name(self.language)} ({self.language})"
@@ -76,7 +79,8 @@ class TaskSpace:
             corpus: the examples.
             held_out: codes or names of the languages to hold out.
             sources: codes or names of the sources; every other language where None.
-            min_per_label: a label with fewer train examples is left out of that language's task.
+            min_per_label: a label with fewer train examples is left out of that language's task, where
+                shots count examples of each label.
 
         Raises:
             LanguageError: a language that the corpus does not have.
@@ -158,7 +162,7 @@ def _fraction(content: str) -> float:
 
 def _source(corpus: Corpus, code: str, taken: frozenset[str], least: int) -> Task:
     rows = [e for split in ("train", "dev") for e in corpus.select(code, split) if e.id not in taken]
-    return _task(code, rows, [], least)
+    return _task(corpus, code, rows, [], least)
 
 
 def _target(corpus: Corpus, code: str, taken: frozenset[str], least: int) -> Task:
@@ -169,12 +173,20 @@ def _target(corpus: Corpus, code: str, taken: frozenset[str], least: int) -> Tas
             f"expected a test or dev split for the held-out language {code!r}, found none.",
             hint="Hold out a language that has one, or name the split's file test.csv.",
         )
-    return _task(code, pool, test, least)
+    return _task(corpus, code, pool, test, least)
 
 
-def _task(code: str, pool: list[Example], test: list[Example], least: int) -> Task:
-    count = Counter(e.label for e in pool)
-    judged = {e.label for e in test}
+def _task(corpus: Corpus, code: str, pool: list[Example], test: list[Example], least: int) -> Task:
+    kind: Kind = KINDS[corpus.kind]()
+    count = kind.count_labels(pool)
+    if kind.shots == "example":
+        if len(count) < 2:
+            raise DataError(
+                f"expected examples of at least two labels in {code!r}, found {', '.join(count) or 'none'}.",
+                hint="Leave the language out, or give it labelled examples.",
+            )
+        return Task(code, tuple(sorted(count)), tuple(pool), tuple(test), kind.shots)
+    judged = kind.count_labels(test)
     labels = tuple(sorted(x for x, n in count.items() if n >= least and (not test or x in judged)))
     if len(labels) < 2:
         raise DataError(
