@@ -13,10 +13,12 @@ import typer
 
 from benchmarks.commands import start
 from benchmarks.fewshot import corpora, tables
-from benchmarks.fewshot.run import METHODS, Settings
+from benchmarks.fewshot.run import METHODS, SHOTS, Settings
 from benchmarks.fewshot.run import run as judge
 from benchmarks.markers import ROOT, renew
 from metaglot.cli.options import split_names, split_numbers
+from metaglot.kinds import KINDS
+from metaglot.space import Shots
 
 app = typer.Typer(
     name="python -m benchmarks.fewshot",
@@ -48,7 +50,13 @@ def run(
     ] = None,
     encoder: Annotated[str, typer.Option(help="One encoder, or several joined by +.")] = Settings.encoder,
     methods: Annotated[str, typer.Option(help="Learners and baselines.")] = ",".join(METHODS),
-    shots: Annotated[str, typer.Option(help="Examples per label; 0 is zero-shot.")] = "0,1,2,4,8,16,32",
+    shots: Annotated[
+        str | None,
+        typer.Option(
+            help="Examples per label, or sentences; 0 is zero-shot.",
+            show_default="0,1,2,4,8,16,32, or 0,5,10,20,50",
+        ),
+    ] = None,
     draws: Annotated[int, typer.Option(help="Random support sets per language and number of shots.")] = 10,
     seed: Annotated[int, typer.Option(help="Of training and draws.")] = 0,
     steps: Annotated[
@@ -69,10 +77,12 @@ def run(
 
     [dim]python -m benchmarks.fewshot run --data DIR --corpus injongo --out injongo.jsonl[/dim]
     """
+    benchmark = corpora.load(corpus, data)
+    by: Shots = KINDS[benchmark.corpus.kind]().shots
     settings = Settings(
         encoder=encoder,
         methods=split_names(methods) or (),
-        shots=tuple(split_numbers(shots)),
+        shots=SHOTS[by] if shots is None else tuple(split_numbers(shots)),
         draws=draws,
         seed=seed,
         steps=steps,
@@ -80,7 +90,7 @@ def run(
         languages=split_names(languages) or (),
         again=again,
     )
-    judge(corpora.load(corpus, data), settings, out)
+    judge(benchmark, settings, out)
 
 
 @app.command("tables")

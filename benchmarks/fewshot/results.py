@@ -3,8 +3,10 @@
 {"header": …}    what all lines of the file have in common: corpus, shots, draws, seed, training
 {"run": …}       one each time that something is added: methods, versions, machine, commit
 {"corpus": …, "fold": …, "encoder": …, "method": …, "learned": …, "language": …, "tests": …,
- "examples": {k: n}, "accuracy": {k: [a number for each draw]},
+ "examples": {k: n}, "metric": "accuracy", "accuracy": {k: [a number for each draw]},
  "log_loss": {k: mean}, "calibration_error": {k: mean}, "macro_f1": {k: mean}}
+
+"metric" is what counts for the corpus's kind, accuracy where a line does not say it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ from metaglot.errors import DataError, SettingsError, Where
 from metaglot.evaluation.grid import Record
 from metaglot.storage import explained, write_text
 
-MEANS = ("log_loss", "calibration_error", "macro_f1")
 _DIGITS = 5
 
 Row = dict[str, Any]
@@ -112,13 +113,15 @@ def row_of(unit: Unit, records: Sequence[Record], *, tests: int) -> Row:
     def mean(values: list[float]) -> float:
         return round(sum(values) / len(values), _DIGITS)
 
+    metric, *others = records[0].metrics
     return {
         **unit._asdict(),
         "learned": records[0].learned,
         "tests": tests,
         "examples": {k: max(r.examples for r in found) for k, found in by_shots.items()},
-        "accuracy": {k: [round(r.metrics["accuracy"], _DIGITS) for r in f] for k, f in by_shots.items()},
-        **{name: {k: mean([r.metrics[name] for r in f]) for k, f in by_shots.items()} for name in MEANS},
+        "metric": metric,
+        metric: {k: [round(r.metrics[metric], _DIGITS) for r in f] for k, f in by_shots.items()},
+        **{name: {k: mean([r.metrics[name] for r in f]) for k, f in by_shots.items()} for name in others},
     }
 
 
@@ -136,14 +139,20 @@ def read_rows(paths: Iterable[Path]) -> list[Row]:
     return list(found.values())
 
 
-def records_of(rows: Iterable[Row], metric: str = "accuracy") -> list[Record]:
+def metric_of(row: Row) -> str:
+    """Return the name of the metric that a line has of every draw."""
+    return str(row.get("metric", "accuracy"))
+
+
+def records_of(rows: Iterable[Row], metric: str | None = None) -> list[Record]:
     """Return lines as records of one metric; of one that lines have the mean of, one record a line and k."""
     return [
         Record(
-            row["method"], row["learned"], row["language"], int(k), draw, row["examples"][k], {metric: value}
+            row["method"], row["learned"], row["language"], int(k), draw, row["examples"][k], {name: value}
         )
         for row in rows
-        for k, values in row[metric].items()
+        for name in [metric or metric_of(row)]
+        for k, values in row[name].items()
         for draw, value in enumerate(values if isinstance(values, list) else [values])
     ]
 

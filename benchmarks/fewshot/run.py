@@ -29,6 +29,8 @@ from metaglot.training import code_hash, fit, train_learners
 ROOT = Path(__file__).parents[2]
 METHODS = ("auto", "ridge", "protonet", "maml", *BASELINES)
 """What is judged by default."""
+SHOTS = {"label": (0, 1, 2, 4, 8, 16, 32), "example": (0, 5, 10, 20, 50)}
+"""At what k by default, by what k counts."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Settings:
 
     encoder: str = "e5-small+ngrams"
     methods: tuple[str, ...] = METHODS
-    shots: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 32)
+    shots: tuple[int, ...] = SHOTS["label"]
     draws: int = 10
     seed: int = 0
     steps: int | None = None
@@ -108,7 +110,9 @@ def run(benchmark: Benchmark, settings: Settings, path: Path) -> None:
     if every <= file.done():
         return
     file.add({"run": facts(settings)})
-    encoder = RememberingEncoder(load_encoder(settings.encoder))
+    encoder = load_encoder(settings.encoder)
+    if corpus.kind == "classification":  # the others want more of an encoder than texts' vectors
+        encoder = RememberingEncoder(encoder)
     with progress(corpus.name, len(every - file.done())) as advance:
         for fold in benchmark.folds:
             left = {

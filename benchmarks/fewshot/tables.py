@@ -1,7 +1,7 @@
 """The tables and plots of the documentation, from the result files.
 
 For a corpus C there are `fewshot-C` (every method at every k), `fewshot-C-languages` (each language at
-k = 8), `fewshot-C-harm` (where the default learner is significantly worse than zero-shot),
+k = 8, or 10 sentences), `fewshot-C-harm` (where the default learner is significantly worse than zero-shot),
 `fewshot-C-calibration`, and `fewshot-sib200-groups`.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.fewshot import sib
 from benchmarks.fewshot.corpora import CORPORA
-from benchmarks.fewshot.results import Row, read_rows, records_of
+from benchmarks.fewshot.results import Row, metric_of, read_rows, records_of
 from benchmarks.markers import ROOT, fill, markdown, percent
 from metaglot.errors import DataError, Where
 from metaglot.evaluation.metrics import bootstrap_interval
@@ -24,7 +24,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "fewshot"
 ASSETS = ROOT / "docs" / "assets"
 LEARNER = "auto"
 REFERENCE = "zero-shot"
-SHOTS = 8
+SHOTS = (8, 10)
+"""The k of the tables by language: examples per label, or sentences."""
 
 
 class Results:
@@ -43,7 +44,7 @@ class Results:
         self.whole = [row for found in by_method.values() if _size(found) == _size(most) for row in found]
         self.partial = {name: found for name, found in by_method.items() if _size(found) != _size(most)}
 
-    def report(self, metric: str = "accuracy", languages: Sequence[str] | None = None) -> Report:
+    def report(self, metric: str | None = None, languages: Sequence[str] | None = None) -> Report:
         """Return the methods judged on every language, summed up over all languages or some."""
         chosen = [row for row in self.whole if languages is None or row["language"] in languages]
         return Report(records_of(chosen, metric), metric)
@@ -130,13 +131,14 @@ def methods_table(results: Results) -> str:
 
 
 def languages_table(results: Results) -> str:
-    """Each language at k = 8: zero-shot, the baseline that is best over all languages, the learner."""
+    """Each language at k = 8, or 10 sentences: zero-shot, the best baseline over languages, the learner."""
     report = results.report()
-    best = report.against_best(LEARNER, SHOTS)
+    shots = next((k for k in SHOTS if k in report.shots), max(report.shots))
+    best = report.against_best(LEARNER, shots)
     if best is None:
-        return f"*No results of `{LEARNER}` beside a baseline at k = {SHOTS}.*\n"
+        return f"*No results of `{LEARNER}` beside a baseline at k = {shots}.*\n"
     methods = (REFERENCE, best.baseline, LEARNER)
-    values = [report.values(method, SHOTS) for method in methods]
+    values = [report.values(method, shots) for method in methods]
     rows = []
     for place, code in enumerate(report.languages):
         means = [None if v is None else float(v[place].mean()) for v in values]
@@ -221,12 +223,13 @@ def _partial(results: Results, method: str) -> str:
     rows = results.partial[method]
     languages = {row["language"] for row in rows}
     shots = set.intersection(
-        *({k for k, v in row["accuracy"].items() if len(v) == _draws(rows, k)} for row in rows)
+        *({k for k, v in row[metric_of(row)].items() if len(v) == _draws(rows, k)} for row in rows)
     )
     beside = [r for r in results.whole if r["language"] in languages and r["method"] in {LEARNER, REFERENCE}]
     cut = [
-        row | {"accuracy": {k: v[: _draws(rows, k)] for k, v in row["accuracy"].items() if k in shots}}
+        row | {name: {k: v[: _draws(rows, k)] for k, v in row[name].items() if k in shots}}
         for row in [*rows, *beside]
+        for name in [metric_of(row)]
     ]
     report = Report(records_of(cut))
     draws = max(_draws(rows, k) for k in shots)
@@ -235,12 +238,12 @@ def _partial(results: Results, method: str) -> str:
 
 
 def _draws(rows: Sequence[Row], k: str) -> int:
-    return min(len(row["accuracy"].get(k, ())) for row in rows)
+    return min(len(row[metric_of(row)].get(k, ())) for row in rows)
 
 
 def _size(rows: Sequence[Row]) -> tuple[int, int]:
     """How many languages, and how many draws with examples, a method was judged on."""
-    draws = sum(len(values) for row in rows for k, values in row["accuracy"].items() if k != "0")
+    draws = sum(len(values) for row in rows for k, values in row[metric_of(row)].items() if k != "0")
     return len({row["language"] for row in rows}), draws
 
 
