@@ -167,6 +167,37 @@ def learners_table(words: dict[str, str]) -> str:
     return markdown(["method", *(f"k = {k}" for k in found.shots if k), "training, s"], rows)
 
 
+def setfit_table(words: dict[str, str]) -> str:
+    """Adapting from texts to an adapted model: SetFit beside metaglot on the same support sets."""
+    kept = result("setfit_time_5_labels")
+    rows = [
+        [
+            f"`{method}`" if method == "metaglot" else "SetFit, its defaults",
+            f"{m['seconds']:.1f}",
+            f"{m['times_as_long']:.0f}",
+            f"{m['cpu_seconds']:.1f}",
+            f"{100 * m['accuracy']:.1f}",
+        ]
+        for method, m in kept["methods"].items()
+    ]
+    return markdown(["", "seconds", "ratio", "of the processor", "accuracy"], rows)
+
+
+def tune_table(words: dict[str, str]) -> str:
+    """The frozen encoder beside tuned ones: `auto` on held-out languages."""
+    kept = result("tune")["rows"]
+    rows = []
+    for name, row in kept.items():
+        cost = (
+            [f"{row['texts_per_second']:.0f}", f"{row['steps']}", f"{100 * row['share']:.0f}%"]
+            if "steps" in row
+            else ["–"] * 3
+        )
+        rows.append([name, *cost, *(f"{100 * value:.1f}" for value in row["accuracy"].values())])
+    shots = ["zero-shot" if k == "0" else f"k = {k}" for k in kept["frozen"]["accuracy"]]
+    return markdown(["encoder", "texts/s", "steps", "share of the tuned weights", *shots], rows)
+
+
 def step_table(part: str) -> Callable[[dict[str, str]], str]:
     """Return a maker of the tables of one meta-gradient: time, and what it is of the best exact peer's."""
 
@@ -220,6 +251,8 @@ TABLES: dict[str, Callable[[dict[str, str]], str]] = {
     "encode-table": encode_table,
     "adapt-table": adapt_table,
     "learners-table": learners_table,
+    "setfit-time": setfit_table,
+    "tune-table": tune_table,
     "step-a": step_table("a"),
     "step-b": step_table("b"),
     "step-c": step_table("c"),

@@ -26,7 +26,8 @@ import torch
 import typer
 
 from benchmarks.commands import start
-from benchmarks.fewshot.corpora import Benchmark, load
+from benchmarks.fewshot.corpora import load
+from benchmarks.fewshot.folds import Benchmark
 from benchmarks.fewshot.remembering import RememberingEncoder
 from benchmarks.fewshot.results import ResultFile, Row, Unit, read_rows, records_of, row_of
 from benchmarks.fewshot.run import Settings, facts

@@ -35,7 +35,8 @@ from benchmarks.fewshot.calibration_measures import (
     scores,
 )
 from benchmarks.fewshot.calibration_tables import filled
-from benchmarks.fewshot.corpora import Benchmark, load
+from benchmarks.fewshot.corpora import load
+from benchmarks.fewshot.folds import Benchmark
 from benchmarks.fewshot.run import Settings, facts
 from benchmarks.markers import ROOT, renew
 from metaglot.cli.options import split_names, split_numbers

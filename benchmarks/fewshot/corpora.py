@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fewshot import sib
+from benchmarks.fewshot import sib, structured
+from benchmarks.fewshot.folds import Benchmark, Fold, leave_some_out
 from metaglot.data import load_corpus
 from metaglot.data.home_assistant import SOURCES
 from metaglot.data.problems import Problems
@@ -17,35 +18,12 @@ from metaglot.data.readers import read_rows
 from metaglot.demo import HELD_OUT
 from metaglot.errors import DataError, SettingsError, UnknownNameError, Where, suggestion
 from metaglot.languages import parse_language
-from metaglot.space import generator
 from metaglot.types import Corpus, Example
 
 # MasakhaNEWS: what of an article is read, and how many train articles of a label count.
 _CHARACTERS = 800
 _PER_LABEL = 60
 _FOLDS = 4
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Languages to learn from, and languages to be judged on."""
-
-    name: str
-    sources: tuple[str, ...]
-    held_out: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """A corpus and its folds; no language is held out in two of them."""
-
-    corpus: Corpus
-    folds: tuple[Fold, ...]
-
-    def __post_init__(self) -> None:
-        judged = [language for fold in self.folds for language in fold.held_out]
-        if twice := sorted({language for language in judged if judged.count(language) > 1}):
-            raise SettingsError(f"expected every language to be held out once, found {twice[0]!r} twice.")
 
 
 def load(name: str, data: Path | None) -> Benchmark:
@@ -133,28 +111,17 @@ CORPORA: dict[str, tuple[str, Callable[[Path], Benchmark]]] = {
     "masakhanews": ("masakhanews", masakhanews),
     "sib200": ("sib200", sib200),
     "home-assistant": ("", home_assistant),
+    "ud-pos": ("ud_pos", structured.ud_pos),
+    "uner": ("uner", structured.uner),
+    "injongo-slots": ("injongo_intent", structured.injongo_slots),
+    "injongo-frames": ("injongo_intent", structured.injongo_frames),
+    "home-assistant-slots": ("", structured.home_assistant_slots),
+    "home-assistant-frames": ("", structured.home_assistant_frames),
+    "afrixnli": ("afrixnli", structured.afrixnli),
+    "relx": ("relx", structured.relx),
+    "mtop": ("mtop", structured.mtop),
 }
 """Name → the folder it is in (none for the built-in one), and what reads it."""
-
-
-def leave_some_out(
-    languages: Iterable[str], folds: int, key: str, *, always: tuple[str, ...] = ()
-) -> tuple[Fold, ...]:
-    """Return folds of nearly equal size over languages in an order that is a function of `key`.
-
-    Args:
-        languages: the corpus's.
-        folds: how many.
-        key: of the shuffle.
-        always: languages that are sources in every fold.
-    """
-    names = sorted(set(languages) - set(always))
-    order = [names[place] for place in generator(key, "folds").permutation(len(names)).tolist()]
-    parts = [sorted(order[number::folds]) for number in range(folds)]
-    return tuple(
-        Fold(str(number + 1), tuple(sorted({*names, *always} - set(part))), tuple(part))
-        for number, part in enumerate(parts)
-    )
 
 
 def _articles(file: Path, language: str, split: str, problems: Problems) -> list[Example]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.fewshot.corpora import Benchmark, Fold
+from benchmarks.fewshot.folds import Benchmark, Fold
 from benchmarks.fewshot.remembering import RememberingEncoder
 from benchmarks.fewshot.results import ResultFile, Unit, row_of
 from metaglot.artifact import versions

@@ -32,7 +32,7 @@ import typer
 
 from benchmarks.commands import start
 from benchmarks.fewshot import corpora
-from benchmarks.fewshot.corpora import Benchmark
+from benchmarks.fewshot.folds import Benchmark
 from benchmarks.fewshot.results import ResultFile, Unit
 from benchmarks.fewshot.run import Settings, facts
 from benchmarks.fewshot.setfit_fit import SetFitBaseline

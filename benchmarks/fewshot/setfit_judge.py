@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.fewshot.corpora import Benchmark, Fold
+from benchmarks.fewshot.folds import Benchmark, Fold
 from benchmarks.fewshot.results import Row, Unit, row_of
 from benchmarks.fewshot.run import Settings
 from benchmarks.fewshot.setfit_fit import (

@@ -85,7 +85,7 @@ def adapt(
     every = (*examples, *(copy for _, copy in made))
     task = Task(code, labels, every, shots=model.kind.shots)
     table = target_table(model, task, every, f"encoding {language_name(code)}")
-    support = table.batch(model, range(len(every)), labels)
+    support = table.support(model, range(len(every)), labels)
     start = time.perf_counter()
     head = adapted_head(model, artifact.learner, artifact.meta, support)
     seconds = time.perf_counter() - start

@@ -211,8 +211,8 @@ def _episode(sources: Sources, settings: TrainSettings, table: Table | None, *ke
         by=table.task.shots,
     )
     return Episode(
-        support=table.batch(sources.model, drawn.support, drawn.labels),
-        query=table.batch(sources.model, drawn.query, drawn.labels),
+        support=table.support(sources.model, drawn.support, drawn.labels),
+        query=table.support(sources.model, drawn.query, drawn.labels),
         task=table.task.language,
     )
 

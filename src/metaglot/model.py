@@ -158,6 +158,12 @@ class Table:
             group=model.groups.number(self.task.language),
         )
 
+    def support(self, model: Model, rows: Rows | Tensor | Sequence[int], labels: Sequence[str]) -> Batch:
+        """Return the units of the examples at `rows` that have a label of the inventory."""
+        batch = self.batch(model, rows, labels)
+        known = batch.targets != IGNORED
+        return batch if bool(known.all()) else batch[known]
+
 
 @dataclass(frozen=True)
 class Sources:

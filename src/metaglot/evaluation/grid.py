@@ -129,7 +129,7 @@ def judge_task(
     with progress(str(task), len(places)) as advance:
         for k, draw in places:
             rows = draw_support(task.pool, task.labels, k, seed, task.language, draw, by=task.shots)
-            support = pool.batch(model, rows, task.labels)
+            support = pool.support(model, rows, task.labels)
             found: dict[tuple[str, bool], Tensor] = {}
             for name, baseline in baselines.items():
                 if k or baseline.zero_shots:
