@@ -98,8 +98,8 @@ def moments(model: Model, parts: Sequence[tuple[Table, Sequence[int] | None]]) -
 
 
 def side_by_side(inputs: Mapping[str, Tensor], blocks: Mapping[str, int]) -> Tensor:
-    """Return the features `[n, D]` of the blocks, in their order."""
-    return torch.cat([inputs[name] for name in blocks], dim=1)
+    """Return the features `[n, D]`, float32, of the blocks, in their order."""
+    return torch.cat([inputs[name].float() for name in blocks], dim=1)
 
 
 def rows_of(weights: Tensor, classes: Tensor) -> Tensor:
