@@ -4,7 +4,7 @@ import json
 
 import pytest
 from benchmarks.fewshot import ablations, corpora
-from benchmarks.fewshot.corpora import Benchmark
+from benchmarks.fewshot.folds import Benchmark
 from benchmarks.fewshot.results import read_rows
 from benchmarks.fewshot.run import Settings, run
 from benchmarks.markers import ROOT

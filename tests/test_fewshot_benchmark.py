@@ -10,7 +10,7 @@ import pytest
 from benchmarks.fewshot import __main__ as cli
 from benchmarks.fewshot import corpora, sib, tables
 from benchmarks.fewshot import run as running
-from benchmarks.fewshot.corpora import Benchmark, Fold
+from benchmarks.fewshot.folds import Benchmark, Fold
 from benchmarks.fewshot.results import ResultFile, Unit, read_rows, records_of
 from benchmarks.fewshot.run import Settings, run
 from benchmarks.markers import fill

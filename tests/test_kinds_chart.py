@@ -103,9 +103,9 @@ def test_nothing_and_not_a_number_are_no_nodes():
     assert best_forest(stretches[:0], np.zeros((0, 4)), TOPS, BOTTOMS) == []
 
 
-@pytest.mark.parametrize(("tokens", "most"), [(15, 0.02), (60, 1.0)])
-def test_takes_its_time_and_no_more(tokens, most):
-    stretches = all_stretches(tokens)
+@pytest.mark.parametrize(("tokens", "longest", "most"), [(15, 15, 0.02), (60, 60, 1.0), (3000, 8, 1.0)])
+def test_takes_its_time_and_no_more(tokens, longest, most):
+    stretches = all_stretches(tokens, longest)
     gains = np.random.default_rng(0).normal(0, 1, (len(stretches), 150))
     tops = np.arange(150) % 2
     took = []

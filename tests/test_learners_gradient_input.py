@@ -33,9 +33,7 @@ def started(learner, model):
 
 
 def test_boil_without_a_body_is_refused_by_name(toy_model, sources):
-    with pytest.raises(
-        SettingsError, match=r"'boil' adapts a model's body, and LabelScores has none"
-    ) as e:
+    with pytest.raises(SettingsError, match=r"'boil' adapts a model's body, and LabelScores has none") as e:
         started(BOIL(), toy_model())
     assert "anil" in e.value.hint
     with pytest.raises(SettingsError, match=r"'boil' needs any, and the kind 'classification'"):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from benchmarks import setfit_time
 from benchmarks.fewshot import setfit_baseline, setfit_fit, setfit_judge
-from benchmarks.fewshot.corpora import Benchmark, Fold
+from benchmarks.fewshot.folds import Benchmark, Fold
 from benchmarks.fewshot.results import read_rows, records_of
 from benchmarks.fewshot.setfit_fit import (
     DEFAULTS,

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+# A column of a smaller deviation says nothing; blown up it would say too much of the first that differs.
+_CONSTANT = 1e-4
+
+
 @dataclass(frozen=True)
 class Scaler:
     """Centres a dense block and gives its rows a norm of about one; a lexical block has one already.
@@ -35,8 +39,9 @@ class Scaler:
 
     @classmethod
     def of(cls, features: Tensor) -> Scaler:
-        """Measure features `[n, d]`."""
-        spread = features.std(0).clamp(min=1e-6) if len(features) > 1 else torch.ones(features.shape[1])
+        """Measure features `[n, d]`; a column that is the same in all of them is not scaled."""
+        spread = features.std(0) if len(features) > 1 else torch.ones(features.shape[1])
+        spread = torch.where(spread < _CONSTANT, torch.ones_like(spread), spread)
         return cls(features.mean(0), 1.0 / (spread * features.shape[1] ** 0.5))
 
     def __call__(self, features: Tensor) -> Tensor:

@@ -5,4 +5,14 @@ from metaglot.registry import Registry
 
 __all__ = ["KINDS", "Kind", "Units"]
 
-KINDS = Registry("kind", {"classification": "metaglot.kinds.classification:Classification"})
+KINDS = Registry(
+    "kind",
+    {
+        "classification": "metaglot.kinds.classification:Classification",
+        "pairs": "metaglot.kinds.pairs:Pairs",
+        "relations": "metaglot.kinds.relations:Relations",
+        "tagging": "metaglot.kinds.tagging:Tagging",
+        "frames": "metaglot.kinds.frames:Frames",
+        "parsing": "metaglot.kinds.parsing:Parsing",
+    },
+)

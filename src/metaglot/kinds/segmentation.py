@@ -23,6 +23,11 @@ _SCRIPTS = (
 _SPACELESS = regex.compile("[\u30fc" + "".join(rf"\p{{Script={name}}}" for name in _SCRIPTS.split()) + "]")
 
 
+def runs(text: str) -> list[Stretch]:
+    """Return a text's stretches by its characters alone: in a script without spaces, the whole run."""
+    return [match.span() for match in _RUN.finditer(text)]
+
+
 def words(text: str, states: TokenStates) -> list[Stretch]:
     """Return the stretches of a text's words, numbers and marks of punctuation, in their order.
 
@@ -56,8 +61,7 @@ def _cut(text: str, places: list[int]) -> list[Stretch]:
     Never before a combining mark: what is read as one character stays one.
     """
     found: list[Stretch] = []
-    for run in _RUN.finditer(text):
-        begin, end = run.span()
+    for begin, end in runs(text):
         inside = places[bisect_right(places, begin) : bisect_left(places, end)]
         cuts = [i for i in inside if not unicodedata.category(text[i]).startswith("M")]
         found += pairwise([begin, *cuts, end])

@@ -7,7 +7,7 @@ inherited, and what a class does stands in the class.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from metaglot.kinds.base import Stretch
@@ -35,14 +35,26 @@ def decode_label(
 
 
 def judge_labels(kind: object, examples: Sequence[Example], answers: Sequence[Answer]) -> dict[str, float]:
-    """Return accuracy and macro-F1.
-
-    Macro-F1 is the mean over labels, of those that occur or are predicted, of 2 TP / (2 TP + FP + FN).
-    """
+    """Return accuracy and macro-F1 over labels."""
     found = [(e.label, a.label) for e, a in zip(examples, answers, strict=True)]
-    right = Counter(wanted for wanted, given in found if wanted == given)
-    both = Counter(label for pair in found for label in pair)
-    return {
-        "accuracy": right.total() / len(found),
-        "macro_f1": sum(2 * right[label] / count for label, count in both.items()) / len(both),
-    }
+    right = sum(wanted == given for wanted, given in found)
+    return {"accuracy": right / len(found), "macro_f1": macro_f1(found)}
+
+
+def macro_f1(found: Iterable[tuple[str, str]], class_of: Callable[[str], str | None] = str) -> float:
+    """Return the mean over classes, of those that occur or are predicted, of 2 TP / (2 TP + FP + FN).
+
+    Where there is no class at all, nothing was to be found and nothing was: 1.
+
+    Args:
+        found: each example's label and its answer's, which is right where they are equal.
+        class_of: a label → the class that it counts for, or None where it counts for none. Labels of
+            one class that are not equal are taken for one another wrongly.
+    """
+    right: Counter[str | None] = Counter()
+    both: Counter[str | None] = Counter()
+    for wanted, given in found:
+        both.update((class_of(wanted), class_of(given)))
+        right[class_of(wanted)] += wanted == given
+    del both[None]
+    return sum(2 * right[name] / count for name, count in both.items()) / len(both) if both else 1.0
