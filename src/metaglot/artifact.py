@@ -171,8 +171,9 @@ def load(folder: Path | str, *, cache: bool = True) -> Artifact:
         if f"scaler.mean.{name}" in tensors
     }
     weights = {n.removeprefix("prior."): t for n, t in tensors.items() if n.startswith("prior.")}
+    bias = tensors.get("prior_bias")
     about = manifest["prior"]
-    prior = Prior(weights, float(about["sharpness"]), float(about.get("penalty", 1.0)))
+    prior = Prior(weights, float(about["sharpness"]), float(about.get("penalty", 1.0)), bias)
     groups = manifest.get("groups", Groups().as_dict())  # artifacts before groups have none
     model = Model(
         encoder,
@@ -232,6 +233,8 @@ def identity(manifest: Mapping[str, Any]) -> str:
 def _write(artifact: Artifact, folder: Path) -> None:
     model = artifact.model
     tensors = {f"prior.{name}": weight for name, weight in model.prior.weights.items()}
+    if model.prior.bias is not None:
+        tensors["prior_bias"] = model.prior.bias
     for name, scaler in model.scalers.items():
         tensors[f"scaler.mean.{name}"] = scaler.mean
         tensors[f"scaler.scale.{name}"] = scaler.scale

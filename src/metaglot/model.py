@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from metaglot.encoders import Encoder
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+# Of so many units the prior is learned; more make it slower, and hardly better.
+_PRIOR_UNITS = 30_000
 # A column of a smaller deviation says nothing; blown up it would say too much of the first that differs.
 _CONSTANT = 1e-4
 
@@ -224,7 +227,12 @@ def fit_sources(space: TaskSpace, encoder: Encoder, groups: str | Mapping[str, s
                 labels=torch.tensor([place[label] for label in table.task.labels]),
             )
         )
-    prior, scores = fit_prior(languages, shared, len(space.labels), parallel=space.corpus.parallel)
+    log_shares = None
+    if kind.shots == "example":  # support sets say how frequent labels are, and most units have the same one
+        languages, log_shares = _thinned(languages, len(space.labels))
+    prior, scores = fit_prior(
+        languages, shared, len(space.labels), parallel=space.corpus.parallel, log_shares=log_shares
+    )
     model = Model(encoder, space.corpus.kind, space.labels, scalers, prior, grouped)
     tables = (replace(table, prior=score) for table, score in zip(parts, scores, strict=True))
     return Sources(model, tuple(tables))
@@ -267,6 +275,25 @@ def _table(
     names = {name: number for number, name in enumerate(dict.fromkeys(targets))}
     numbers = torch.tensor([names[name] for name in targets], dtype=torch.int64)
     return Table(task, examples, places, inputs, torch.empty(0), tuple(names), numbers)
+
+
+def _thinned(languages: Sequence[SourceLanguage], n_labels: int) -> tuple[list[SourceLanguage], Tensor]:
+    """Return languages with at most so many units to learn the prior from, and what that makes of labels.
+
+    Of each label at most as many units count as make the total right, so that rare ones are all kept.
+
+    Returns:
+        The languages, and the logarithm of the share of each label's units that is kept `[labels]`.
+    """
+    targets = torch.cat([source.targets for source in languages])
+    counts = targets.bincount(minlength=n_labels)
+    most = int(counts.max())
+    while int(counts.clamp(max=most).sum()) > _PRIOR_UNITS:
+        most = most * 9 // 10
+    shares = (most / counts.clamp(min=1)).clamp(max=1.0)
+    chance = torch.from_numpy(generator("thin", len(targets)).random(len(targets), dtype=np.float32))
+    learned = torch.split(chance < shares[targets], [len(source.targets) for source in languages])
+    return [replace(s, learned=mask) for s, mask in zip(languages, learned, strict=True)], shares.log()
 
 
 def _half(content: str) -> int:

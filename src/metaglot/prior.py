@@ -49,15 +49,19 @@ class Prior:
             scores regress on centred one-hot targets, which is what ridge heads are anchored to.
         sharpness: what the scores are multiplied by to be calibrated logits.
         penalty: λ.
+        bias: `[C]`, how frequent labels are; None where support sets do not say how frequent they are.
     """
 
     weights: Mapping[str, Tensor]
     sharpness: float
     penalty: float = 1.0
+    bias: Tensor | None = None
 
     def scores(self, inputs: Mapping[str, Tensor], classes: Tensor) -> Tensor:
         """Return scores `[n, C]` of the labels `classes`; a label unknown to the sources scores 0."""
         every = torch.stack([inputs[block] @ weight.T for block, weight in self.weights.items()]).sum(0)
+        if self.bias is not None:
+            every = every + self.bias
         return take_labels(every, classes)
 
 
@@ -75,12 +79,14 @@ class SourceLanguage:
         targets: `[n]`, rows of the label list.
         halves: `[n]`, 0 or 1: which half of a parallel corpus's contents an example is of.
         labels: the rows of the label list that the language has.
+        learned: `[n]`, bool: which examples are learned from; all where None.
     """
 
     features: Tensor
     targets: Tensor
     halves: Tensor
     labels: Tensor
+    learned: Tensor | None = None
 
 
 def fit_prior(
@@ -90,6 +96,7 @@ def fit_prior(
     *,
     parallel: bool,
     penalties: Sequence[float] = PENALTIES,
+    log_shares: Tensor | None = None,
 ) -> tuple[Prior, list[Tensor]]:
     """Fit the prior on all source languages, and cross-fit it.
 
@@ -99,6 +106,9 @@ def fit_prior(
         n_labels: rows of the label list.
         parallel: one id has the same content in every language.
         penalties: what λ is chosen from, the strongest first.
+        log_shares: `[labels]`, the logarithm of the share of each label's examples that is learned from.
+            Where it is given, the head has a bias, as frequent as labels are before that choice (Prentice &
+            Pyke 1979: sampling by label moves nothing but the intercept). None for a head without.
 
     Returns:
         The prior, and for each language the scores `[n, labels]` of heads that saw neither the
@@ -110,7 +120,11 @@ def fit_prior(
         alternate = torch.arange(len(languages[0].targets)) % 2
         languages = [replace(languages[0], halves=alternate)]
         parallel = True
-    centred = torch.cat([s.features - s.features.mean(0) for s in languages])
+    languages = [_with_column(s) if log_shares is not None else s for s in languages]
+    centred = torch.cat([_centred(s, log_shares is not None) for s in languages])
+    learned = torch.cat(
+        [torch.ones_like(s.targets, dtype=torch.bool) if s.learned is None else s.learned for s in languages]
+    )
     targets = torch.cat([s.targets for s in languages])
     halves = torch.cat([s.halves for s in languages])
     folds = min(FOLDS, len(languages))
@@ -119,28 +133,33 @@ def fit_prior(
     parts = [(number, side) for number in range(folds) for side in sides]
 
     def seen(number: int, side: int | None) -> Tensor:
-        rows = torch.ones_like(fold, dtype=torch.bool) if folds == 1 else fold != number
+        rows = learned if folds == 1 else learned & (fold != number)
         return rows if side is None else rows & (halves != side)
+
+    def path(rows: Tensor, penalties: Sequence[float]) -> list[Tensor]:
+        found = _path(centred[rows], targets[rows], n_labels, penalties)
+        if log_shares is not None:
+            for weights in found:
+                weights[:, -1] -= log_shares
+        return found
 
     judged = [part for part in parts if part[0] < _JUDGED_FOLDS]
     paths: dict[tuple[int, int | None], list[Tensor]] = {}
     with progress("learning the prior", len(parts) + 1) as advance:
         for part in judged:
-            rows = seen(*part)
-            paths[part] = _path(centred[rows], targets[rows], n_labels, penalties)
+            paths[part] = path(seen(*part), penalties)
             advance()
         likelihoods = [
-            _likelihood({part: path[place] for part, path in paths.items()}, languages, folds)
+            _likelihood({part: found[place] for part, found in paths.items()}, languages, folds)
             for place in range(len(penalties))
         ]
         best = max(range(len(penalties)), key=lambda place: likelihoods[place])
         chosen = [penalties[best]]
         heads = {part: path[best] for part, path in paths.items()}
         for part in parts[len(judged) :]:
-            rows = seen(*part)
-            heads[part] = _path(centred[rows], targets[rows], n_labels, chosen)[0]
+            (heads[part],) = path(seen(*part), chosen)
             advance()
-        whole = _path(centred, targets, n_labels, chosen)[0]
+        (whole,) = path(learned, chosen)
         advance()
     found = [torch.empty(len(s.targets), n_labels) for s in languages]
     for (number, side), weights in heads.items():
@@ -151,16 +170,29 @@ def fit_prior(
     slope = _slope(found, languages, n_labels)
     found = [slope * scores for scores in found]
     pooled = torch.cat([_own_labels(scores, s) for scores, s in zip(found, languages, strict=True)])
-    split = torch.split(slope * whole, list(widths.values()), dim=1)
+    bias = None if log_shares is None else slope * (whole[:, -1] - whole[:, -1].mean())
+    split = torch.split(slope * whole[:, : sum(widths.values())], list(widths.values()), dim=1)
     blocks = {name: part.contiguous() for name, part in zip(widths, split, strict=True)}
-    return Prior(blocks, best_sharpness(pooled, targets), penalties[best]), found
+    return Prior(blocks, best_sharpness(pooled, targets), penalties[best], bias), found
+
+
+def _with_column(source: SourceLanguage) -> SourceLanguage:
+    """Return a language with a column of ones behind its features, for the bias."""
+    return replace(source, features=F.pad(source.features, (0, 1), value=1.0))
+
+
+def _centred(source: SourceLanguage, bias: bool) -> Tensor:
+    centred = source.features - source.features.mean(0)
+    if bias:
+        centred[:, -1] = 1.0
+    return centred
 
 
 def _path(features: Tensor, targets: Tensor, n_labels: int, penalties: Sequence[float]) -> list[Tensor]:
     """Return the weights `[labels, D]` of penalised multinomial logistic regression for each λ (L-BFGS)."""
     weights = torch.zeros(n_labels, features.shape[1])
     if not len(targets):  # of few contents, all may be in one half: then nothing is known
-        return [weights for _ in penalties]
+        return [weights.clone() for _ in penalties]
     found = []
     for penalty in penalties:
         weights = _logistic(features, targets, penalty, weights)
