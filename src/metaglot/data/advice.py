@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import combinations
 
-from metaglot.data.inspection import LONG, LanguageReport, counted
+from metaglot.data.inspection import LONG, SPANS, LanguageReport, counted, noun
 
 _SHOWN = 5
 
 
 def warnings(
+    kind: str,
     labels: Mapping[str, int],
     languages: Mapping[str, LanguageReport],
     similar: Iterable[tuple[str, str]],
@@ -20,15 +21,17 @@ def warnings(
     """Yield what its user should know of a corpus, a sentence for each kind of trouble.
 
     Args:
-        labels: label → number of examples.
+        kind: of the examples.
+        labels: label → number of examples, or of spans.
         languages: code → its report.
         similar: what `similar_labels` gave.
         mixed_ids: ids of a parallel corpus on both sides of the split.
     """
     reports = list(languages.values())
+    of_spans = kind in SPANS
     for one, other in similar:
         yield (
-            f"The labels {one!r} ({counted(labels[one], 'example')}) and {other!r} ({labels[other]:,}) may "
+            f"The labels {one!r} ({counted(labels[one], noun(kind))}) and {other!r} ({labels[other]:,}) may "
             "be one and the same: correct the misspelt one."
         )
     if mixed_ids:
@@ -53,8 +56,16 @@ def warnings(
         "The same text stands with different labels",
     )
     yield from _about(
-        [(r, next(iter(r.labels))) for r in reports if len(r.labels) == 1],
+        [(r, next(iter(r.labels))) for r in reports if len(r.labels) == 1 and not of_spans],
         "All examples have one label, so there is nothing to learn",
+    )
+    yield from _about(
+        [(r, f"{r.n_examples:,}") for r in reports if not r.labels],
+        "No example has a span, so there is nothing to learn",
+    )
+    yield from _about(
+        [(r, f"{r.overlaps:,}") for r in reports if r.overlaps],
+        f"Examples have spans that overlap, of which {kind} can learn and predict one alone",
     )
     yield from _about(
         [(r, f"{len(r.missing_labels)} of {len(labels)}") for r in reports if r.missing_labels],
@@ -65,7 +76,7 @@ def warnings(
         [
             (r, f"{counts[r.code][-1]:,} to {counts[r.code][0]:,}")
             for r in reports
-            if counts[r.code][-1] > 20 * counts[r.code][0]
+            if not of_spans and counts[r.code][-1] > 20 * counts[r.code][0]
         ],
         "The commonest label has more than 20 times the examples of the rarest",
     )

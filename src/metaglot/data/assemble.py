@@ -31,6 +31,7 @@ def read_tables(tables: Sequence[Table], intake: Intake) -> list[Item]:
         for table in tables:
             items.extend(intake.items(table))
             advance(note=table.language)
+    items = intake.read_tags(items)
     intake.problems.raise_any()
     if not items:
         wanted = f" of the split {intake.split!r}" if intake.split else ""
@@ -47,6 +48,7 @@ def make_corpus(
     name: str,
     items: Sequence[Item],
     *,
+    kind: str = "classification",
     notices: Iterable[str] = (),
     parallel: bool | None = None,
     source: str,
@@ -56,6 +58,7 @@ def make_corpus(
     Args:
         name: the corpus's.
         items: its rows.
+        kind: of the examples.
         notices: what the user should know of how they were found.
         parallel: whether an id names the same content in every language; `None` finds out.
         source: where they came from.
@@ -67,7 +70,17 @@ def make_corpus(
     codes = language_codes(dict.fromkeys(item.language for item in items), told)
     ids = _unique_ids(items, codes, told)
     examples = tuple(
-        Example(id_, item.text, item.label, codes[item.language], item.split, item.group, item.spans)
+        Example(
+            id=id_,
+            text=item.content.text,
+            label=item.content.label,
+            language=codes[item.language],
+            split=item.split,
+            group=item.group,
+            spans=item.content.spans,
+            tokens=item.content.tokens,
+            pair=item.content.pair,
+        )
         for id_, item in zip(ids, items, strict=True)
     )
     if parallel is None:
@@ -78,7 +91,7 @@ def make_corpus(
                 f"The ids look parallel: {evidence}. They are kept apart between the languages learned "
                 "from and those learned; parallel=False (`--no-parallel`) says that they are not."
             )
-    return Corpus(name, examples, parallel=parallel, source=source, notices=tuple(told))
+    return Corpus(name, examples, kind=kind, parallel=parallel, source=source, notices=tuple(told))
 
 
 def language_codes(names: Iterable[str], notices: list[str]) -> dict[str, str]:
@@ -127,7 +140,7 @@ def _unique_ids(items: Sequence[Item], codes: Mapping[str, str], notices: list[s
     ids = [item.id for item in items]
     if any(count > 1 for count in Counter((i.language, i.split, i.id) for i in items).values()):
         _check_numbered_by_label(items)
-        ids = [f"{item.label}/{item.id}" for item in items]
+        ids = [f"{item.written_label}/{item.id}" for item in items]
         notices.append("The ids count anew within each label: the label was put before them.")
     first: dict[str, str] = {}
     for name, code in codes.items():
@@ -153,7 +166,7 @@ def _check_numbered_by_label(items: Sequence[Item]) -> None:
         by_id: defaultdict[str, list[Item]] = defaultdict(list)
         for item in part:
             by_id[item.id].append(item)
-        by_label = len({(item.label, item.id) for item in part}) == len(part)
+        by_label = len({(item.written_label, item.id) for item in part}) == len(part)
         if by_label and (len(by_id) == len(part) or len(by_id) * 2 <= len(part)):
             continue
         for id_, (item, *again) in by_id.items():

@@ -1,9 +1,13 @@
-"""Which encoding a file is in, for the message that says it is not the expected one."""
+"""A text file's lines, and which encoding it is in where that is not the expected one."""
 
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator
 from pathlib import Path
+
+from metaglot.data.problems import Problems
+from metaglot.errors import DataError, SettingsError, Where
 
 _SAMPLE = 1 << 16
 _MARKS = {
@@ -13,6 +17,33 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _OTHERS = "cp1251 (Cyrillic), cp1256 (Arabic), gb18030 (Chinese), shift_jis (Japanese) or euc_kr (Korean)"
+
+
+def read_lines(path: Path, encoding: str, problems: Problems) -> Iterator[str]:
+    """Yield a text file's lines with their ends, without a byte-order mark.
+
+    Ends at the first NUL or undecodable byte, which goes to `problems`.
+    """
+    number = 0
+    codec = "utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding
+    try:
+        with path.open(encoding=codec, newline="") as file:
+            for number, line in enumerate(file, 1):
+                if "\0" in line:
+                    hint = f"The file may be {likely_encoding(path)}: pass encoding=… (`--encoding`)."
+                    problems.add("expected text, found a NUL byte.", Where(path, number), hint)
+                    return
+                yield line
+    except LookupError as error:
+        raise SettingsError(
+            f"expected the name of a text encoding, found {encoding!r}.",
+            hint="Common ones are utf-8, utf-16, cp1252, cp1251, gb18030 and shift_jis.",
+        ) from error
+    except UnicodeError as error:
+        problem, line_number, hint = wrong_encoding(path, encoding, str(error))
+        problems.add(problem, Where(path, line_number), hint)
+    except OSError as error:
+        raise DataError(f"could not be read: {error.strerror or error}.", where=Where(path)) from error
 
 
 def likely_encoding(path: Path) -> str:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 
 from metaglot.data.problems import Problems
 from metaglot.data.readers import FORMATS, Row, read_rows
 from metaglot.data.rows import SPLIT_NAMES, Table
-from metaglot.errors import DataError, LanguageError, Where
+from metaglot.errors import DataError, LanguageError, Where, suggestion
 from metaglot.languages import parse_language
 
 _LAYOUT = (
     "Expected one file with a language column, or a folder with "
     f"<language>/{{train,dev,test}}.{{{','.join(suffix[1:] for suffix in FORMATS)}}}."
 )
+_TREEBANK = re.compile(r"(\w+)-ud-(train|dev|test)")
+"""What Universal Dependencies call a treebank's files: `sw_example-ud-test.conllu`."""
+
 _SHOTS = re.compile(r"train_(\d+)_?shots?")
 
 
@@ -28,6 +31,7 @@ def find_tables(path: Path, encoding: str, notices: list[str]) -> list[Table]:
         {train,dev,test}/<language>.jsonl    one folder a split
         {train,dev,test}.jsonl               one file a split, with a language column
         <language>.jsonl                     one file a language
+        <treebank>-ud-{train,dev,test}.conllu    Universal Dependencies' own names, in folders or not
 
     Args:
         path: the file or folder.
@@ -38,7 +42,7 @@ def find_tables(path: Path, encoding: str, notices: list[str]) -> list[Table]:
         DataError: there are no such files, or two for one split of one language.
     """
     if path.is_file():
-        return [_table(path, encoding, split=SPLIT_NAMES.get(path.stem.casefold(), ""))]
+        return [_table(path, encoding, *_named(path))]
     if was_saved(path):
         raise DataError(
             "expected data files, found a folder that the library datasets saved.",
@@ -67,7 +71,7 @@ def find_tables(path: Path, encoding: str, notices: list[str]) -> list[Table]:
             chosen["train"] = largest
             few_shot[folder.name] = largest.name
         tables += [
-            _table(file, encoding, language=folder.name, split=split) for split, file in chosen.items()
+            _table(file, encoding, _named(file)[0] or folder.name, split) for split, file in chosen.items()
         ]
         ignored += [file.name for file in files if file not in chosen.values()]
     if not tables:
@@ -86,6 +90,29 @@ def find_tables(path: Path, encoding: str, notices: list[str]) -> list[Table]:
     return tables
 
 
+def existing(name: str, corpora: Collection[str] = ()) -> Path:
+    """Return the path of a file or folder that there is.
+
+    Raises:
+        DataError: there is none; the message suggests one, or one of the built-in `corpora`.
+    """
+    path = Path(name).expanduser()
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise DataError(f"could not be read: {error.strerror or error}.", where=Where(path)) from error
+    if not there:
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        wanted = f"a corpus ({', '.join(corpora)}), a file or a folder" if corpora else "a file"
+        raise DataError(
+            f"expected {wanted}, found none called {name!r}.",
+            hint=suggestion(name, corpora)
+            or suggestion(path.name, beside)
+            or ("Data sets of the hub begin with hf:." if corpora else ""),
+        )
+    return path
+
+
 def was_saved(folder: Path) -> bool:
     """Tell whether a folder was written by `save_to_disk` of the library `datasets`."""
     return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
@@ -95,6 +122,8 @@ def _flat(path: Path, files: list[Path], encoding: str) -> list[Table]:
     """Find the tables of a folder without folders: a file a split, or a file a language."""
     if not files:
         raise DataError("found no data files in the folder.", where=Where(path), hint=_LAYOUT)
+    if all(map(_TREEBANK.fullmatch, (file.stem for file in files))):
+        return [_table(file, encoding, *_named(file)) for file in files]
     if chosen := _by_split(files):
         return [_table(file, encoding, split=split) for split, file in chosen.items()]
     strangers = [file.name for file in files if not _names_language(file.stem)]
@@ -110,8 +139,8 @@ def _flat(path: Path, files: list[Path], encoding: str) -> list[Table]:
 def _by_split(files: Iterable[Path]) -> dict[str, Path]:
     chosen: dict[str, Path] = {}
     for file in files:
-        split = SPLIT_NAMES.get(file.stem.casefold())
-        if split is None:
+        split = _named(file)[1]
+        if not split:
             continue
         if split in chosen:
             raise DataError(
@@ -121,6 +150,13 @@ def _by_split(files: Iterable[Path]) -> dict[str, Path]:
             )
         chosen[split] = file
     return chosen
+
+
+def _named(file: Path) -> tuple[str, str]:
+    """Return the language and the split that a file's name says; empty where it does not."""
+    if treebank := _TREEBANK.fullmatch(file.stem):
+        return treebank[1], treebank[2]
+    return "", SPLIT_NAMES.get(file.stem.casefold(), "")
 
 
 def _table(file: Path, encoding: str, language: str = "", split: str = "") -> Table:

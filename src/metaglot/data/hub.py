@@ -10,7 +10,7 @@ from typing import Any
 
 from metaglot.data.files import was_saved
 from metaglot.data.problems import Problems
-from metaglot.data.readers import Row, class_name
+from metaglot.data.readers import Row, class_names
 from metaglot.data.rows import SPLIT_NAMES, Table
 from metaglot.errors import DataError, LanguageError, MetaglotError, MissingExtraError, suggestion
 from metaglot.languages import parse_language
@@ -113,10 +113,11 @@ def _by_split(place: str, loaded: Any, language: str, notices: list[str]) -> lis
 
 def _read(rows: Any, problems: Problems) -> Iterator[Row]:
     """Yield a split's rows with the names of their classes; −1 stands for a label that is not given."""
-    names = {key: f.names for key, f in (rows.features or {}).items() if getattr(f, "names", None)}
+    features = {key: getattr(f, "feature", f) for key, f in (rows.features or {}).items()}
+    names = {key: f.names for key, f in features.items() if getattr(f, "names", None)}
     for number, row in enumerate(rows, 1):
         for key, classes in names.items():
-            row[key] = class_name(classes, row[key])
+            row[key] = class_names(classes, row[key])
         yield number, row
 
 

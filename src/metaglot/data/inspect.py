@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from metaglot.data.advice import similar_labels, warnings
-from metaglot.data.inspection import LONG, Inspection, LanguageReport, Strange, render
+from metaglot.data.inspection import FLAT, LONG, SPANS, Inspection, LanguageReport, Strange, render
 from metaglot.data.scripts import script_of, script_shares
 from metaglot.families import branch
 from metaglot.languages import language_name
@@ -27,8 +28,8 @@ def inspect(corpus: Corpus) -> Inspection:
 
     Takes about 30 µs an example.
     """
-    labels = Counter(example.label for example in corpus.examples)
-    languages = {code: _language(code, corpus.select(code), labels) for code in corpus.languages}
+    labels = Counter(label for example in corpus.examples for label in _labels(example, corpus.kind))
+    languages = {code: _language(code, corpus.select(code), labels, corpus.kind) for code in corpus.languages}
     languages_of: defaultdict[str, set[str]] = defaultdict(set)
     sides_of: defaultdict[str, set[bool]] = defaultdict(set)
     for example in corpus.examples:
@@ -47,7 +48,7 @@ def inspect(corpus: Corpus) -> Inspection:
         mixed_ids=mixed,
         similar_labels=similar,
         notices=corpus.notices,
-        warnings=tuple(warnings(labels, languages, similar, mixed)),
+        warnings=tuple(warnings(corpus.kind, labels, languages, similar, mixed)),
     )
 
 
@@ -69,19 +70,50 @@ class _Plain(dict[int, str]):
 _PLAIN = _Plain()
 
 
-def _language(code: str, examples: Sequence[Example], labels: Mapping[str, int]) -> LanguageReport:
+def _labels(example: Example, kind: str) -> Iterable[str]:
+    """Yield the labels that an example has, as often as it has them; intents are told from slots."""
+    if kind not in SPANS:
+        yield example.label
+        return
+    if kind == "frames":
+        yield f"intent:{example.label}"
+    yield from (span.label for span in example.spans)
+
+
+def _asked(example: Example, kind: str) -> str:
+    """Return what is given of an example to be predicted."""
+    entities = [example.text[s.start : s.end] for s in example.spans] if kind == "relations" else []
+    return "\n".join([example.text[:_BEGINNING], example.pair[:_BEGINNING], *entities]).rstrip("\n")
+
+
+def _answer(example: Example, kind: str) -> Hashable:
+    """Return what is to be predicted for an example, whatever its case and punctuation."""
+    spans = [(normalized(example.text[s.start : s.end]), s.label) for s in example.spans]
+    return example.label, tuple(spans) if kind in SPANS else ()
+
+
+def _overlapping(example: Example) -> bool:
+    ordered = sorted(example.spans, key=lambda span: span.start)
+    return any(other.start < one.end for one, other in pairwise(ordered))
+
+
+def _language(code: str, examples: Sequence[Example], labels: Mapping[str, int], kind: str) -> LanguageReport:
     own: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for example in examples:
-        own[example.label][example.split] += 1
+        for label in _labels(example, kind):
+            own[label][example.split] += 1
     lengths = np.array([len(example.text) for example in examples])
-    plain = [normalized(example.text[:_BEGINNING]) for example in examples]
-    with_labels: defaultdict[str, set[str]] = defaultdict(set)
+    asked = [_asked(example, kind) for example in examples]
+    plain = [normalized(text) for text in asked]
+    answers: defaultdict[str, set[Hashable]] = defaultdict(set)
     texts: defaultdict[str, set[str]] = defaultdict(set)
-    for example, text in zip(examples, plain, strict=True):
-        with_labels[text].add(example.label)
-        texts[example.split].add(example.text)
+    for example, exact, text in zip(examples, asked, plain, strict=True):
+        answers[text].add(_answer(example, kind))
+        texts[example.split].add(exact)
     plain_train = {text for example, text in zip(examples, plain, strict=True) if example.split == "train"}
-    held_out = [(e.text, text) for e, text in zip(examples, plain, strict=True) if e.split != "train"]
+    held_out = [
+        (exact, text) for e, exact, text in zip(examples, asked, plain, strict=True) if e.split != "train"
+    ]
     leaks = sum(text in texts["train"] for text, _ in held_out)
     scripts = script_shares(example.text[:_BEGINNING] for example in examples)
     strange = _strange(examples, scripts)
@@ -101,9 +133,10 @@ def _language(code: str, examples: Sequence[Example], labels: Mapping[str, int])
         strange=tuple(strange[:_SHOWN]),
         n_strange=len(strange),
         duplicates={s: n - len(texts[s]) for s, n in splits.items() if n > len(texts[s])},
-        contradictions=sum(len(found) > 1 for found in with_labels.values()),
+        contradictions=sum(len(found) > 1 for found in answers.values()),
         leaks=leaks,
         near_leaks=sum(text in plain_train for _, text in held_out) - leaks,
+        overlaps=sum(map(_overlapping, examples)) if kind in FLAT else 0,
     )
 
 

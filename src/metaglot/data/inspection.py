@@ -18,6 +18,12 @@ from metaglot.types import SPLITS
 LONG = 2000
 """Characters beyond which encoders of 512 tokens cut a text."""
 
+FLAT = frozenset(("tagging", "frames"))
+"""The kinds whose spans lie apart from one another."""
+
+SPANS = FLAT | {"parsing"}
+"""The kinds whose labels are those of spans, a frame's intent beside them."""
+
 
 @dataclass(frozen=True)
 class Strange:
@@ -38,7 +44,7 @@ class LanguageReport:
         name: its English name.
         branch: the branch of languages that it is of, or None where none is known.
         splits: split → number of examples.
-        labels: label → split → number of examples.
+        labels: label → split → number of examples; of kinds in `SPANS`, of spans.
         missing_labels: labels that other languages have.
         median_length: of the texts, in characters.
         p95_length: the length that 95% of the texts do not exceed.
@@ -51,6 +57,7 @@ class LanguageReport:
         contradictions: texts that stand with more than one label.
         leaks: examples of dev or test whose text stands in train, as it is.
         near_leaks: those that stand there but for case, spaces and punctuation.
+        overlaps: examples with spans that overlap, of a kind whose spans lie apart.
     """
 
     code: str
@@ -70,6 +77,7 @@ class LanguageReport:
     contradictions: int
     leaks: int
     near_leaks: int
+    overlaps: int = 0
 
     @property
     def n_examples(self) -> int:
@@ -90,7 +98,7 @@ class Inspection:
         name: the corpus's.
         kind: what is predicted.
         n_examples: of all languages and splits.
-        labels: label → number of examples.
+        labels: label → number of examples; of kinds in `SPANS`, of spans.
         languages: code → its report.
         parallel: whether an id names the same content in every language.
         shared_ids: ids that more than one language has.
@@ -123,6 +131,7 @@ def render(inspection: Inspection) -> RenderableType:
         (inspection.name, "bold"),
         f": {inspection.n_examples:,} examples, {counted(len(inspection.languages), 'language')}, "
         f"{counted(len(inspection.labels), 'label')}; ",
+        "" if inspection.kind == "classification" else f"{inspection.kind}; ",
         "parallel" if inspection.parallel else "not parallel",
         f" ({inspection.shared_ids:,} ids are shared by languages)" if inspection.parallel else "",
     )
@@ -178,7 +187,7 @@ def _branches(inspection: Inspection) -> str:
 def _label_table(inspection: Inspection) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="Labels", title_justify="left")
     table.add_column("label", overflow="fold")
-    for heading in ("examples", "languages", "fewest", "most"):
+    for heading in (noun(inspection.kind) + "s", "languages", "fewest", "most"):
         table.add_column(heading, justify="right", no_wrap=True)
     for label, total in inspection.labels.items():
         each = [sum(r.labels[label].values()) for r in inspection.languages.values() if label in r.labels]
@@ -191,6 +200,11 @@ def _label_table(inspection: Inspection) -> Table:
 def _bullets(title: str, style: str, sentences: Iterable[str]) -> list[RenderableType]:
     lines = [Text(f"• {sentence}") for sentence in sentences]
     return [Text(title, style=f"bold {style}"), *lines, Text()] if lines else []
+
+
+def noun(kind: str) -> str:
+    """Return what labels are counted by."""
+    return "occurrence" if kind == "frames" else "span" if kind in SPANS else "example"
 
 
 def counted(count: int, noun: str) -> str:

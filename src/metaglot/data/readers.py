@@ -1,4 +1,4 @@
-"""One file → rows: CSV, TSV, JSON lines, JSON arrays and Parquet, streamed.
+"""One file → rows: CSV, TSV, JSON lines, JSON arrays, CoNLL and Parquet, streamed.
 
 A row is the number of the line that it begins on and its fields by name. Faults of single rows go to
 `Problems` and the reading goes on; a fault that makes the rest of the file unreadable ends it.
@@ -16,9 +16,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from metaglot.data.encodings import likely_encoding, wrong_encoding
+from metaglot.data.conll import read_conll, read_conllu
+from metaglot.data.encodings import read_lines
+from metaglot.data.fewrel import fewrel_rows
 from metaglot.data.problems import Problems
-from metaglot.errors import DataError, MissingExtraError, SettingsError, Where
+from metaglot.errors import DataError, MissingExtraError, Where
 
 Row: TypeAlias = tuple[int, Mapping[str, Any]]
 Quoting: TypeAlias = Literal[0, 3]
@@ -45,33 +47,6 @@ def read_rows(path: Path, encoding: str, problems: Problems) -> Iterator[Row]:
             hint="Rename or convert it; compressed files have to be unpacked first.",
         )
     return reader(path, encoding, problems)
-
-
-def read_lines(path: Path, encoding: str, problems: Problems) -> Iterator[str]:
-    """Yield a text file's lines with their ends, without a byte-order mark.
-
-    Ends at the first NUL or undecodable byte, which goes to `problems`.
-    """
-    number = 0
-    codec = "utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding
-    try:
-        with path.open(encoding=codec, newline="") as file:
-            for number, line in enumerate(file, 1):
-                if "\0" in line:
-                    hint = f"The file may be {likely_encoding(path)}: pass encoding=… (`--encoding`)."
-                    problems.add("expected text, found a NUL byte.", Where(path, number), hint)
-                    return
-                yield line
-    except LookupError as error:
-        raise SettingsError(
-            f"expected the name of a text encoding, found {encoding!r}.",
-            hint="Common ones are utf-8, utf-16, cp1252, cp1251, gb18030 and shift_jis.",
-        ) from error
-    except UnicodeError as error:
-        problem, line_number, hint = wrong_encoding(path, encoding, str(error))
-        problems.add(problem, Where(path, line_number), hint)
-    except OSError as error:
-        raise DataError(f"could not be read: {error.strerror or error}.", where=Where(path)) from error
 
 
 def _csv(path: Path, encoding: str, problems: Problems) -> Iterator[Row]:
@@ -153,16 +128,23 @@ def _allow_long_cells() -> None:
 
 
 def _json(path: Path, encoding: str, problems: Problems) -> Iterator[Row]:
-    """Read JSON lines, or one JSON array of objects."""
+    """Read JSON lines, one JSON array of objects, or one object, which may be FewRel's."""
     lines = read_lines(path, encoding, problems)
+    first = True
     for number, line in enumerate(lines, 1):
         start = line.lstrip()
         if start.startswith("["):
             yield from _json_array(path, "\n" * (number - 1) + line + "".join(lines), problems)
             return
+        if first and start.rstrip() and path.suffix.lower() == ".json" and not _is_json(line):
+            line = "\n" * (number - 1) + line + "".join(lines)  # noqa: PLW2901 - one object on many lines
+            number = 1  # noqa: PLW2901
         if start:
+            first = False
             value = _parsed(json.loads, line.rstrip("\r\n"), path, number, problems)
-            if isinstance(value, dict):
+            if rows := fewrel_rows(value):
+                yield from ((number, row) for row in rows)
+            elif isinstance(value, dict):
                 yield number, value
             elif value is not _BROKEN:
                 problems.add(f"expected a JSON object, found {line.strip()[:40]!r}.", Where(path, number))
@@ -188,6 +170,14 @@ def _json_array(path: Path, text: str, problems: Problems) -> Iterator[Row]:
             problems.add(f"expected a JSON object, found {str(value)[:40]!r}.", Where(path, line))
 
 
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _parsed(parse: Callable[[str], Any], text: str, path: Path, first_line: int, problems: Problems) -> Any:
     """Return what `parse` makes of `text`, which begins on `first_line`, or `_BROKEN`."""
     line = first_line
@@ -211,14 +201,14 @@ def _parquet(path: Path, encoding: str, problems: Problems) -> Iterator[Row]:
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
-            names = _class_names(file.schema_arrow.metadata or {})
+            names = _features(file.schema_arrow.metadata or {})
             for batch in file.iter_batches():
                 for row in batch.to_pylist():
                     number += 1
                     yield (
                         number,
                         {
-                            key: class_name(names[key], value) if key in names else value
+                            key: class_names(names[key], value) if key in names else value
                             for key, value in row.items()
                         },
                     )
@@ -227,17 +217,23 @@ def _parquet(path: Path, encoding: str, problems: Problems) -> Iterator[Row]:
         problems.add(f"expected a Parquet file, found a fault: {reason}.", Where(path, number or None))
 
 
-def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """Read the label names that `datasets` stores beside a column of label numbers."""
+def _features(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """Read the label names that `datasets` stores beside a column of label numbers, or of lists of them."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        return {name: list(f["names"]) for name, f in features.items() if f.get("_type") == "ClassLabel"}
+        found = {name: f.get("feature", f) for name, f in features.items() if isinstance(f, dict)}
+        return {name: list(f["names"]) for name, f in found.items() if f.get("_type") == "ClassLabel"}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def class_name(names: Sequence[str], value: Any) -> Any:
-    """Return the name of a label's number; what stands for none (−1) is None, and a name is itself."""
+def class_names(names: Sequence[str], value: Any) -> Any:
+    """Return the name of a label's number, or the names of a list of them.
+
+    What stands for none (−1) is None, and a name is itself.
+    """
+    if isinstance(value, list):
+        return [class_names(names, each) for each in value]
     if not isinstance(value, int):
         return value
     return names[value] if 0 <= value < len(names) else None
@@ -250,4 +246,8 @@ FORMATS: dict[str, Reader] = {
     ".ndjson": _json,
     ".json": _json,
     ".parquet": _parquet,
+    ".conll": read_conll,
+    ".iob": read_conll,
+    ".bio": read_conll,
+    ".conllu": read_conllu,
 }

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metaglot.data.columns import Columns, find_columns
+from metaglot.data.columns import USUAL, Columns, find_columns, require
+from metaglot.data.contents import Content, content_of, has_entities, kind_of
+from metaglot.data.fields import Fault, word
 from metaglot.data.problems import Problems
 from metaglot.data.readers import Row
+from metaglot.data.tags import scheme_of, spans_by_tags
 from metaglot.errors import DataError, SettingsError, Where
-from metaglot.types import Span
 
 SPLIT_NAMES = {
     "train": "train", "training": "train",
@@ -39,17 +41,21 @@ class Table:
 
 
 class Item(NamedTuple):
-    """One row, checked; its language is as written and its id may be shared with other rows."""
+    """One row, checked; its language is as written and its id may be shared with other rows.
+
+    `written_label` is the label as the row has it, for ids that count within labels; `tags_column` is where
+    the content's tags stand, for messages.
+    """
 
     language: str
     split: str
     id: str
-    text: str
-    label: str
     group: str
-    spans: tuple[Span, ...]
+    content: Content
     place: str | Path
     line: int
+    written_label: str = ""
+    tags_column: str = ""
 
 
 @dataclass
@@ -60,6 +66,9 @@ class Intake:
         mapping: field → column.
         language: of rows whose table and columns do not say; `None` if they have to.
         split: keep this one alone; it is also that of rows that do not say.
+        kind: of the examples; `None` where the first table is to say it.
+        mend: whether spans that overlap and I- without B- are mended and rows that do not fit the kind left
+            out; `notices` counts them.
         problems: the faults.
         skipped: split's name as written → number of rows left out for having no known split.
         unsplit: whether some rows did not say their split.
@@ -68,9 +77,13 @@ class Intake:
     mapping: Mapping[str, str] = field(default_factory=dict)
     language: str | None = None
     split: str | None = None
+    kind: str | None = None
+    mend: bool = False
     problems: Problems = field(default_factory=Problems)
     skipped: Counter[str] = field(default_factory=Counter)
     unsplit: bool = False
+    _left_out: list[str] = field(default_factory=list)
+    _told: list[str] = field(default_factory=list)
     _numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def items(self, table: Table) -> Iterator[Item]:
@@ -87,13 +100,17 @@ class Intake:
             if self.problems.total == before:
                 self.problems.add("expected rows, found none: the file is empty.", Where(table.place))
             return
-        columns = find_columns(dict.fromkeys(chain(*(row for _, row in head))), self.mapping, table.place)
+        columns = self._columns(table, [row for _, row in head])
         self._check_language(table, columns)
         for line, row in chain(head, rows):
             try:
                 item = self._item(table, columns, line, row)
             except Fault as fault:
-                self.problems.add(fault.problem, Where(table.place, line, fault.field), fault.hint)
+                where = Where(table.place, line, fault.field)
+                if self.mend and fault.unfit:
+                    self._left_out.append(f"{where}: {fault.problem}")
+                else:
+                    self.problems.add(fault.problem, where, fault.hint)
             else:
                 if item is not None:
                     yield item
@@ -106,7 +123,67 @@ class Intake:
             told.append(f"Rows of splits that are not train, dev or test were left out: {names}.")
         if self.unsplit and self.split is None:
             told.append("Rows that do not say their split count as train.")
-        return told
+        if self._left_out:
+            told.append(f"{len(self._left_out):,} rows were left out, the first being {self._left_out[0]}")
+        return told + list(dict.fromkeys(self._told))
+
+    def read_tags(self, items: Sequence[Item]) -> list[Item]:
+        """Return items with the spans that their tags mean, by the scheme of all of them together.
+
+        Tags that are not of the scheme go to `problems`.
+        """
+        scheme, notice = scheme_of([item.content.tags for item in items if item.content.tags])
+        if notice:
+            self._told.append(notice)
+        dropped = sum(item.content.mended for item in items)
+        begun = 0
+        found = []
+        for item in items:
+            text, tags, tokens = item.content.text, item.content.tags, item.content.tokens
+            if not tags:
+                found.append(item)
+                continue
+            try:
+                spans, mended = spans_by_tags(tags, tokens, scheme, item.tags_column, text, mend=self.mend)
+            except Fault as fault:
+                self.problems.add(fault.problem, Where(item.place, item.line, fault.field), fault.hint)
+                continue
+            begun += mended
+            found.append(item._replace(content=item.content._replace(spans=spans)))
+        if dropped:
+            self._told.append(f"{dropped:,} spans inside of longer ones, or across them, were dropped.")
+        if begun:
+            self._told.append(f"{begun:,} tags that went on with no span were taken to begin one.")
+        return found
+
+    def _columns(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> Columns:
+        """Return a table's columns; the first table's kind is that of all, where none was given."""
+        names = list(dict.fromkeys(chain(*rows)))
+        columns = find_columns(names, self.mapping, table.place)
+        if self.kind is None:
+            self.kind = kind_of(columns, rows, self.mapping)
+            spans = columns.spans and any(row.get(columns.spans) for row in rows)
+            if self.kind == "classification" and (spans or (columns.tokens and columns.tags)):
+                self._told.append(
+                    "Texts have both labels and spans: their labels are learned. kind='tagging' (`--kind "
+                    "tagging`) learns the spans, kind='frames' (`--kind frames`) both."
+                )
+        folded = {name.casefold(): name for name in names}
+        others = [folded[name] for name in USUAL["tags"] if name in folded and folded[name] != columns.tags]
+        if others and columns.tokens and "tags" not in self.mapping and self.kind in {"tagging", "frames"}:
+            self._told.append(
+                f"The tags are those of the column {columns.tags!r}; columns={{'tags': {others[0]!r}}} "
+                f"(`--column tags={others[0]}`) takes others."
+            )
+        if self.kind == "relations" and not has_entities(columns, rows):
+            raise DataError(
+                "expected two entities, which relations needs: marked in the text as <e1>…</e1> and "
+                "<e2>…</e2>, or columns e1 and e2 that say where they are. Found neither in the first "
+                f"{len(rows)} rows.",
+                where=Where(table.place),
+                hint="A place is {'start': …, 'end': …} or [start, end] in characters.",
+            )
+        return require(columns, self.kind, names, table.place)
 
     def _check_language(self, table: Table, columns: Columns) -> None:
         if self.language is not None and (columns.language or table.language):
@@ -129,24 +206,24 @@ class Intake:
         split = self._split(table, columns, row)
         if split is None:
             return None
-        language = _word(row, columns.language) if columns.language else self.language or table.language
-        text = text_of(row, columns)
+        language = word(row, columns.language) if columns.language else self.language or table.language
+        content = content_of(row, columns, self.kind or "classification", mend=self.mend)
         self._numbers[language, split] += 1
         return Item(
             language=language,
             split=split,
-            id=_word(row, columns.id) if columns.id else str(self._numbers[language, split]),
-            text=text,
-            label=_word(row, columns.label),
-            group=_word(row, columns.group) if columns.group else "",
-            spans=_spans(row.get(columns.spans), columns.spans, text) if columns.spans else (),
+            id=word(row, columns.id) if columns.id else str(self._numbers[language, split]),
+            group=word(row, columns.group) if columns.group else "",
+            content=content,
             place=table.place,
             line=line,
+            written_label=str(row.get(columns.label, "")).strip(),
+            tags_column=columns.tags,
         )
 
     def _split(self, table: Table, columns: Columns, row: Mapping[str, Any]) -> str | None:
         if columns.split:
-            written = _word(row, columns.split)
+            written = word(row, columns.split)
             split = SPLIT_NAMES.get(written.casefold())
             if split is None:
                 self.skipped[written] += 1
@@ -157,93 +234,3 @@ class Intake:
             self.unsplit = True
             split = self.split or "train"
         return split if self.split in (None, split) else None
-
-
-class Fault(Exception):  # noqa: N818 - it is told to the user as a DataError, with file and line
-    """A field of a row that is not as it has to be."""
-
-    def __init__(self, problem: str, field: str, hint: str = "") -> None:
-        super().__init__(problem)
-        self.problem, self.field, self.hint = problem, field, hint
-
-
-def text_of(row: Mapping[str, Any], columns: Columns) -> str:
-    """Return a row's text as it is written; several columns are joined by a space.
-
-    Raises:
-        Fault: there is none.
-    """
-    parts = [_string(row, column) for column in columns.text]
-    text = parts[0] if len(parts) == 1 else " ".join(part for part in parts if part.strip())
-    if not text.strip():
-        raise Fault("expected a text, found an empty one.", "+".join(columns.text))
-    return text
-
-
-def _string(row: Mapping[str, Any], column: str) -> str:
-    value = row.get(column)
-    if not isinstance(value, str):
-        raise Fault(f"expected a text, found {_shown(value)}.", column)
-    if "\0" in value:
-        raise Fault("expected a text, found a NUL character in it.", column)
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        half = f"U+{ord(value[error.start]):04X}"
-        raise Fault(f"expected a text, found half a character ({half}) in it.", column) from error
-    return value
-
-
-def _word(row: Mapping[str, Any], column: str) -> str:
-    """Return a label, an id or a name: a string without surrounding space, or a whole number."""
-    value = row.get(column)
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        if abs(value) >= 10**19:
-            raise Fault("expected a name or a number, found a number of more than 19 digits.", column)
-        return str(value)
-    if isinstance(value, str):
-        word = _string(row, column).strip()
-        if word:
-            return word
-        raise Fault("expected a name or a number, found an empty cell.", column)
-    hint = "A text with several labels cannot be learned; give it one." if isinstance(value, list) else ""
-    raise Fault(f"expected a name or a number, found {_shown(value)}.", column, hint)
-
-
-_SPAN_KEYS = (("start", "end"), ("start_byte", "limit_byte"))
-
-
-def _spans(value: Any, column: str, text: str) -> tuple[Span, ...]:
-    """Read stretches of the text: characters, whatever the keys' names say of bytes."""
-    if value in (None, "", []):
-        return ()
-    hint = (
-        "A span is {'start': …, 'end': …, 'label': …} in characters; "
-        "columns={'spans': ''} leaves the column out."
-    )
-    if not isinstance(value, list):
-        raise Fault(f"expected a list of spans, found {_shown(value)}.", column, hint)
-    spans = []
-    for span in value:
-        keys = next((k for k in _SPAN_KEYS if isinstance(span, dict) and span.keys() >= {*k, "label"}), None)
-        if keys is None:
-            raise Fault(f"expected a span, found {_shown(span)}.", column, hint)
-        start, end, label = span[keys[0]], span[keys[1]], span["label"]
-        if type(start) is not int or type(end) is not int or not isinstance(label, str):
-            raise Fault(f"expected two numbers and a label, found {_shown(span)}.", column, hint)
-        if not 0 <= start < end <= len(text):
-            raise Fault(
-                f"expected a span inside the text's {len(text)} characters, found {start} to {end}.",
-                column,
-                hint,
-            )
-        spans.append(Span(start, end, label))
-    return tuple(spans)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    return f"{str(value)[:40]!r} ({type(value).__name__})"
