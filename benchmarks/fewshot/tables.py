@@ -2,7 +2,8 @@
 
 For a corpus C there are `fewshot-C` (every method at every k), `fewshot-C-languages` (each language at
 k = 8, or 10 sentences), `fewshot-C-harm` (where the default learner is significantly worse than zero-shot),
-`fewshot-C-calibration`, and `fewshot-sib200-groups`.
+`fewshot-C-calibration`, `fewshot-C-METRIC` for the other metrics of a corpus's kind, and
+`fewshot-sib200-groups`.
 """
 
 from __future__ import annotations
@@ -82,6 +83,9 @@ def tables(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Callable[[
             *([("-groups", groups_table)] if corpus == "sib200" else []),
         ):
             made[f"fewshot-{corpus}{name}"] = partial(_by_encoder, encoders, table)
+        for metric in _others(encoders):
+            table = partial(metric_table, metric=metric)
+            made[f"fewshot-{corpus}-{metric.replace('_', '-')}"] = partial(_by_encoder, encoders, table)
     return made
 
 
@@ -187,6 +191,12 @@ def calibration_table(results: Results) -> str:
     return markdown(_head("method", report), rows)
 
 
+def metric_table(results: Results, metric: str) -> str:
+    """Every method at every k by another metric than the one that counts; means alone."""
+    report = results.report(metric)
+    return markdown(_head("method", report), _method_rows(report))
+
+
 def groups_table(results: Results) -> str:
     """SIB-200 by group of languages, a table for each."""
     every = results.report().languages
@@ -235,6 +245,13 @@ def _partial(results: Results, method: str) -> str:
     draws = max(_draws(rows, k) for k in shots)
     title = f"*{method}* was judged on {len(languages)} languages, with up to {draws} draws:"
     return f"{title}\n\n{markdown(_head('method', report), _method_rows(report))}"
+
+
+def _others(encoders: Mapping[str, Results]) -> list[str]:
+    """The metrics that lines have means of, beside the one that counts; not those of single units."""
+    row = next(iter(encoders.values())).whole[0]
+    units = {"log_loss", "calibration_error", "examples", metric_of(row)}
+    return [name for name, value in row.items() if isinstance(value, dict) and name not in units]
 
 
 def _draws(rows: Sequence[Row], k: str) -> int:

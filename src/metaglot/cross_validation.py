@@ -143,11 +143,12 @@ def _estimate(
     examples = [table.examples[row] for row in rows.tolist()]
     answers = [model.answers(table, rows, found, labels) for found in (adapted, without)]
     kind, metric = model.kind, model.kind.metrics[0]
-    values = [kind.judge(examples, found)[metric] for found in answers]
     if kind.shots == "label":
-        right = [_right(examples, found) for found in answers]
+        metric, right = "accuracy", [_right(examples, found) for found in answers]
+        values = [float(found.mean()) for found in right]
         low, high = bootstrap_interval((right[0] - right[1]).unsqueeze(0))
     else:
+        values = [kind.judge(examples, found)[metric] for found in answers]
         chance = generator("resample", len(examples))
         gains = []
         for _ in range(_RESAMPLES):

@@ -11,7 +11,8 @@ spaces, but neither lies in the other: what is learned of one would be learned o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from metaglot.data.columns import Columns
@@ -116,37 +117,31 @@ def _check_markers(text: str, field: str) -> None:
 
 def _offsets(value: Any, column: str, text: str, tokens: Stretches, *, own: bool) -> tuple[int, int]:
     """Return where an entity stands; `own` says that the text is the row's own, not made of its tokens."""
-    if isinstance(value, dict) and _two_numbers([value.get("start"), value.get("end")]):
-        return inside(value["start"], value["end"], column, text, _OFFSETS)
-    if isinstance(value, dict) and _two_numbers(value.get("pos")):
-        if own:
-            return inside(value["pos"][0], value["pos"][1], column, text, _OFFSETS)
-        return _by_tokens(list(range(*value["pos"][:2])), column, tokens)
-    if _two_numbers(value):
-        return inside(value[0], value[1], column, text, _OFFSETS)
-    mentions = value.get("indices") if isinstance(value, dict) else value[2:] and value[2]
-    if isinstance(mentions, list) and mentions:
-        return _by_tokens(mentions[0], column, tokens)
+    fields = value if isinstance(value, dict) else {}
+    places = value if isinstance(value, list) else fields.get("pos", [fields.get("start"), fields.get("end")])
+    if _is_stretch(places):
+        if own or "pos" not in fields:
+            return inside(places[0], places[1], column, text, _OFFSETS)
+        return _by_tokens(places[0], places[1] - 1, column, tokens)
+    mentions = fields.get("indices", places[2] if isinstance(places, list) and len(places) == 3 else None)
+    numbers = mentions[0] if isinstance(mentions, list) and mentions else None
+    if isinstance(numbers, list) and numbers and all(type(number) is int for number in numbers):
+        if any(other != one + 1 for one, other in pairwise(numbers)):
+            raise Fault(f"expected tokens side by side, found {shown(numbers)}.", column, _OFFSETS)
+        return _by_tokens(numbers[0], numbers[-1], column, tokens)
     raise Fault(f"expected an entity's place, found {shown(value)}.", column, _OFFSETS)
 
 
-def _two_numbers(value: Any) -> bool:
+def _is_stretch(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
 
 
-def _by_tokens(numbers: Any, column: str, tokens: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Return the stretch from the first of some neighbouring tokens to the last, counted from 0."""
-    neighbours = (
-        isinstance(numbers, list)
-        and bool(numbers)
-        and all(type(number) is int for number in numbers)
-        and len(numbers) == numbers[-1] - numbers[0] + 1
-        and numbers == sorted(numbers)
-    )
-    if not neighbours or not 0 <= numbers[0] <= numbers[-1] < len(tokens):
+def _by_tokens(first: int, last: int, column: str, tokens: Stretches) -> tuple[int, int]:
+    """Return the stretch from a token's start to another's end, both counted from 0."""
+    if not 0 <= first <= last < len(tokens):
         raise Fault(
-            f"expected numbers of neighbouring tokens, from 0 to {len(tokens) - 1}, found {shown(numbers)}.",
+            f"expected numbers of tokens from 0 to {len(tokens) - 1}, found {first} to {last}.",
             column,
             _OFFSETS,
         )
-    return tokens[numbers[0]][0], tokens[numbers[-1]][1]
+    return tokens[first][0], tokens[last][1]
