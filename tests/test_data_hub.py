@@ -7,6 +7,7 @@ import pytest
 
 from metaglot.data import load_corpus
 from metaglot.errors import DataError, MissingExtraError
+from metaglot.types import Span
 
 datasets = pytest.importorskip("datasets")
 
@@ -49,6 +50,20 @@ def test_saved_to_disk_with_names_of_classes(tmp_path):
     assert "'extra'" in corpus.notices[0]
     with pytest.raises(DataError, match="Load it as hf:"):
         load_corpus(tmp_path / "saved")
+
+
+def test_names_of_classes_of_tokens(tmp_path):
+    tags = datasets.Sequence(datasets.ClassLabel(names=["O", "B-x", "I-x"]))
+    features = datasets.Features({"tokens": datasets.Sequence(datasets.Value("string")), "ner_tags": tags})
+    rows = {"tokens": [["Dar", "es", "Salaam"], ["a"]], "ner_tags": [[1, 2, 2], [0]]}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "saved")
+    corpus = load_corpus(f"hf:{tmp_path / 'saved'}", language="swh")
+    assert corpus.kind == "tagging"
+    assert [e.spans for e in corpus.examples] == [(Span(0, 13, "x"),), ()]
+    rows["ner_tags"][1] = [-1]
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "again")
+    with pytest.raises(DataError, match="line 2, field 'ner_tags': expected a tag, found nothing"):
+        load_corpus(f"hf:{tmp_path / 'again'}", language="swh")
 
 
 def test_one_split_on_disk_and_the_language_option(tmp_path):

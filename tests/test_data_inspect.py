@@ -10,7 +10,7 @@ from rich.console import Console
 from metaglot.data.advice import similar_labels
 from metaglot.data.inspect import inspect, normalized, render
 from metaglot.data.scripts import script_shares
-from metaglot.types import Corpus, Example
+from metaglot.types import Corpus, Example, Span
 
 
 def corpus(*rows, **fields):
@@ -69,6 +69,48 @@ def test_repeats_leaks_and_contradictions():
     assert said(found, "stand in train too", "Swahili (3)")
     assert said(found, "more than once", "Swahili (1)")
     assert said(found, "different labels", "Swahili (1)")
+
+
+def test_pairs_and_relations_are_more_than_their_text():
+    pairs = [Example(str(i), "a", "xyz"[i], "swh", "train", pair="bcd"[i]) for i in range(3)]
+    found = inspect(Corpus("toy", tuple(pairs), kind="pairs"))
+    assert (found.languages["swh"].duplicates, found.languages["swh"].contradictions) == ({}, 0)
+    spans = (Span(0, 1, "e1"), Span(2, 3, "e2"))
+    relations = [
+        Example("1", "a b c", "x", "swh", spans=spans),
+        Example("2", "a b c", "y", "swh", spans=(Span(0, 1, "e1"), Span(4, 5, "e2"))),
+        Example("3", "A B c", "y", "swh", split="test", spans=spans),
+    ]
+    report = inspect(Corpus("toy", tuple(relations), kind="relations")).languages["swh"]
+    assert (report.duplicates, report.contradictions, report.near_leaks) == ({}, 1, 1)
+    assert report.labels == {"x": {"train": 1}, "y": {"test": 1, "train": 1}}
+
+
+def test_labels_of_spans():
+    one, other = Span(0, 6, "thing"), Span(7, 12, "person")
+    examples = [
+        Example("1", "habari asha", "greet", "swh", spans=(one, Span(7, 11, "person"))),
+        Example("2", "habari, asha!", "greet", "swh", spans=(one,)),
+        Example("3", "habari mtoto", "greet", "swh", spans=(one, Span(3, 12, "person"))),
+        Example("4", "pele", "greet", "yor"),
+    ]
+    tagging = inspect(Corpus("toy", tuple(examples), kind="tagging"))
+    assert tagging.labels == {"thing": 3, "person": 2}
+    assert tagging.languages["swh"].labels == {"person": {"train": 2}, "thing": {"train": 3}}
+    assert tagging.languages["swh"].overlaps == 1
+    assert said(tagging, "overlap", "tagging", "Swahili (1)")
+    assert said(tagging, "No example has a span", "Yoruba (1)")
+    assert said(tagging, "different labels", "Swahili (1)")
+    frames = inspect(Corpus("toy", tuple(examples), kind="frames"))
+    assert frames.labels == {"intent:greet": 4, "thing": 3, "person": 2}
+    assert not said(frames, "nothing to learn")
+    tree = Example("1", "habari mtoto", "", "swh", spans=(Span(0, 12, "IN:X"), other))
+    parsing = inspect(Corpus("toy", (tree,), kind="parsing"))
+    assert (parsing.labels, parsing.languages["swh"].overlaps) == ({"IN:X": 1, "person": 1}, 0)
+    stream = io.StringIO()
+    Console(file=stream, width=160).print(render(tagging))
+    assert "2 labels; tagging; not parallel" in stream.getvalue()
+    assert "spans" in stream.getvalue()
 
 
 def test_vowel_signs_are_not_punctuation():

@@ -17,9 +17,6 @@ USUAL: dict[str, tuple[str, ...]] = {
         "label_text", "label_name", "label", "intent", "category", "class", "topic", "sentiment", "target",
         "tag", "relation", "gold_label",
     ),
-    "language": ("language", "lang", "locale", "language_code", "lang_code"),
-    "id": ("id", "idx", "index", "index_id", "guid", "uid", "sent_id"),
-    "split": ("split", "partition"),
     "pair": ("hypothesis", "sentence2", "text2", "question2"),
     "tokens": ("tokens", "words", "token", "forms"),
     "tags": (
@@ -33,6 +30,9 @@ USUAL: dict[str, tuple[str, ...]] = {
         "mr", "meaning", "meaning_representation", "decoupled", "decoupled_logical_form", "decoupled_form",
         "logical_form", "semantic_parse", "parse", "seq_out",
     ),
+    "language": ("language", "lang", "locale", "language_code", "lang_code"),
+    "id": ("id", "idx", "index", "index_id", "guid", "uid", "sent_id"),
+    "split": ("split", "partition"),
     "group": ("group",),
 }  # fmt: skip
 """Field → the names that a column with it may have, the likeliest first."""

@@ -119,6 +119,8 @@ class _Sentence:
         elif sign is None:
             if first != following:
                 raise Fault(f"expected the word {following}, found {cells[0]!r}.", "ID")
+            if not cells[1].strip():
+                raise Fault(f"expected a token, found an empty one, {cells[1]!r}.", "FORM")
             self.words.append(cells)
             if len(self.words) <= self._until:
                 self.surface[-1].parts.append(cells[1])

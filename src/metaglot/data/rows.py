@@ -124,7 +124,7 @@ class Intake:
         if self.unsplit and self.split is None:
             told.append("Rows that do not say their split count as train.")
         if self._left_out:
-            told.append(f"{len(self._left_out):,} rows were left out, the first being {self._left_out[0]}")
+            told.append(f"{len(self._left_out):,} row(s) were left out, the first being {self._left_out[0]}")
         return told + list(dict.fromkeys(self._told))
 
     def read_tags(self, items: Sequence[Item]) -> list[Item]:
@@ -151,9 +151,9 @@ class Intake:
             begun += mended
             found.append(item._replace(content=item.content._replace(spans=spans)))
         if dropped:
-            self._told.append(f"{dropped:,} spans inside of longer ones, or across them, were dropped.")
+            self._told.append(f"{dropped:,} span(s) inside of longer ones, or across them, were dropped.")
         if begun:
-            self._told.append(f"{begun:,} tags that went on with no span were taken to begin one.")
+            self._told.append(f"{begun:,} tag(s) that went on with no span were taken to begin one.")
         return found
 
     def _columns(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> Columns:
