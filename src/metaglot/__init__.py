@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from metaglot.calibration import Calibration
     from metaglot.config import Recipe, TrainSettings, read_recipe
     from metaglot.cross_validation import Estimate
-    from metaglot.data import load_corpus, load_examples, read_texts
+    from metaglot.data import load_corpus, load_examples, read_examples_to_predict, read_texts
     from metaglot.encoders import load_encoder
     from metaglot.errors import MetaglotError
     from metaglot.evaluation.grid import run_grid
@@ -67,6 +67,7 @@ _HOMES = {
     "meta_train": "outer_loop",
     "optimize": "outer_loop",
     "predict": "predicting",
+    "read_examples_to_predict": "data",
     "read_recipe": "config",
     "read_texts": "data",
     "run_grid": "evaluation.grid",
@@ -108,6 +109,7 @@ __all__ = [
     "meta_train",
     "optimize",
     "predict",
+    "read_examples_to_predict",
     "read_recipe",
     "read_texts",
     "run_grid",

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from metaglot.artifact import Adaptation, Artifact
-from metaglot.augmentation import copies_of
+from metaglot.augmentation import check_kind, copies_of
 from metaglot.calibration import Calibration
 from metaglot.cross_validation import cross_validate
 from metaglot.errors import DataError, LanguageError, suggestion
@@ -78,6 +78,8 @@ def adapt(
             f"{len(left_out)} of the model's {len(model.labels)} labels have no example and will "
             f"not be predicted in {language_name(code)} ({some}). To keep them, pass --all-labels."
         )
+    if augment:
+        check_kind(model.kind_name)
     made = copies_of(examples, augment, copies, seed) if augment else []
     if augment:
         notices.append(f"{len(made)} changed copies of the examples are learned from too, and not judged.")

@@ -54,7 +54,8 @@ class TrainSettings(_Settings):
         balance: how alike the chances of sampled languages are: 1 all the same, 0 as their numbers of
             examples n; a language's is in proportion to n^(1 − balance).
         pool: draw this many distinct episodes and go through them in new orders; 0 draws fresh ones.
-        shots: the numbers of examples per label that episodes have.
+        shots: the numbers of examples per label that episodes have, or of sentences for kinds that count
+            those; (1, 2, 4, 8, 16) and (2, 5, 10, 20, 50) where absent.
         queries: the most query examples per label.
         feature_dropout: the share of an episode's feature columns that are zero in support and query.
         mixup: a of Beta(a, a), by which support examples of one label are mixed; 0 does not mix.
@@ -85,7 +86,7 @@ class TrainSettings(_Settings):
     weights: dict[str, PositiveNumber] = {}
     balance: Share = 1.0
     pool: NotNegative = 120
-    shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 4, 8, 16)
+    shots: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
     queries: Positive = 8
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mixup: NotNegativeNumber = 0.0
@@ -130,6 +131,8 @@ class Recipe(_Settings):
 
     Attributes:
         corpus: a built-in name, a path, or `hf:NAME[:config]`.
+        kind: what is predicted, see `metaglot.kinds`; found out from the data where absent.
+        mend: read what public corpora have instead of refusing it, see `load_corpus`.
         columns: field → the column (or columns joined by `+`) that holds it.
         encoding: of the corpus's text files.
         corpus_options: options of a built-in corpus, such as `per_intent`.
@@ -147,6 +150,8 @@ class Recipe(_Settings):
     """
 
     corpus: str
+    kind: str | None = None
+    mend: bool = False
     columns: dict[str, str] = {}
     encoding: str = "utf-8"
     corpus_options: dict[str, Any] = {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 
 from metaglot.augmentation.features import drop_columns, mix_labels
 from metaglot.config import TrainSettings
@@ -15,12 +16,17 @@ from metaglot.errors import LanguageError, MetaglotError, SettingsError, suggest
 from metaglot.languages import parse_language
 from metaglot.learners.base import Learner
 from metaglot.model import Sources, Table
-from metaglot.space import draw_episode, generator
+from metaglot.space import Shots, draw_episode, generator
 from metaglot.storage import text_hash
 from metaglot.types import Episode
 
 Draw: TypeAlias = Callable[[int, int], Episode]
 """(step, place in the step's meta-batch) → episode, a function of nothing else."""
+
+# Two sentences may have one label all: then others are drawn.
+_ATTEMPTS = 20
+SHOTS: dict[Shots, tuple[int, ...]] = {"label": (1, 2, 4, 8, 16), "example": (2, 5, 10, 20, 50)}
+"""What k episodes have where the settings do not say, by what k counts."""
 
 
 @dataclass(frozen=True)
@@ -197,21 +203,26 @@ def _episode(sources: Sources, settings: TrainSettings, table: Table | None, *ke
     chance = generator(settings.seed, "episode", *key)
     if table is None:
         table = _table(sources, settings.balance, chance)
-    shots = int(chance.choice(settings.shots))
+    shots = int(chance.choice(settings.shots or SHOTS[table.task.shots]))
     most = len(table.task.labels)
     ways = most if chance.random() < 0.5 else int(chance.integers(2, most + 1))
-    drawn = draw_episode(
-        table.examples,
-        table.task.labels,
-        shots,
-        settings.queries,
-        settings.seed,
-        *key,
-        ways=ways,
-        by=table.task.shots,
-    )
+    for attempt in range(_ATTEMPTS):
+        drawn = draw_episode(
+            table.examples,
+            table.task.labels,
+            shots,
+            settings.queries,
+            settings.seed,
+            *key,
+            *(("again", attempt) if attempt else ()),
+            ways=ways,
+            by=table.task.shots,
+        )
+        support = table.support(sources.model, drawn.support, drawn.labels)
+        if len(torch.unique(support.targets)) > 1:
+            break
     return Episode(
-        support=table.support(sources.model, drawn.support, drawn.labels),
+        support=support,
         query=table.support(sources.model, drawn.query, drawn.labels),
         task=table.task.language,
     )

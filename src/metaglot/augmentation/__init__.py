@@ -124,12 +124,25 @@ def augment_space(space: TaskSpace, names: Sequence[str], copies: int = 1, seed:
     """Return a task space whose sources have changed copies of their examples; the held-out tasks stay."""
     if not names:
         return space
+    check_kind(space.corpus.kind)
     return replace(
         space,
         sources=tuple(
             replace(task, pool=augment_examples(task.pool, names, copies, seed)) for task in space.sources
         ),
     )
+
+
+def check_kind(kind: str) -> None:
+    """Raise a `SettingsError` unless a text's label stays when the text is changed.
+
+    Of other kinds it does not: in a changed text nothing says where spans are.
+    """
+    if kind != "classification":
+        raise SettingsError(
+            f"expected examples of the kind 'classification' to make changed copies of, found {kind!r}.",
+            hint="Leave the augmentation out.",
+        )
 
 
 def _origin(example: Example) -> str:

@@ -13,6 +13,8 @@ from metaglot.cli.options import (
     EncoderOption,
     Encoding,
     HeldOut,
+    KindOption,
+    Mend,
     OptionalCorpus,
     Parallel,
     RecipeOption,
@@ -20,14 +22,15 @@ from metaglot.cli.options import (
     Settings,
     SourcesOption,
     Steps,
-    mapping,
     recipe_corpus,
     recipe_from,
     split_names,
     split_numbers,
-    train_settings,
 )
 from metaglot.errors import SettingsError
+
+# At what k methods are judged, by what k counts.
+SHOTS = {"label": "0,1,4,8,16", "example": "0,5,10,20,50"}
 
 
 def train(
@@ -42,7 +45,9 @@ def train(
         str | None, typer.Option(help="See `metaglot list learners`; auto by default.", show_default=False)
     ] = None,
     encoder: EncoderOption = None,
+    kind: KindOption = None,
     column: Columns = None,
+    mend: Mend = False,
     encoding: Encoding = None,
     parallel: Parallel = None,
     recipe: RecipeOption = None,
@@ -87,14 +92,16 @@ def train(
     chosen = recipe_from(
         recipe,
         corpus=corpus,
-        held_out=split_names(held_out),
-        sources=split_names(sources),
+        kind=kind,
+        mend=mend,
+        held_out=held_out,
+        sources=sources,
+        column=column,
+        settings=settings,
         learner=learner,
         encoder=encoder,
-        columns=mapping(column),
         encoding=encoding,
         parallel=parallel,
-        **train_settings(settings),
         **{"train.seed": seed, "train.steps": steps, "train.rate": rate},
     )
     # What is wrong is said before anything is read.
@@ -133,10 +140,17 @@ def evaluate(
     sources: SourcesOption = None,
     learners: Annotated[str, typer.Option(help="Names, or 'all'.")] = "auto",
     baselines: Annotated[str, typer.Option(help="Names, 'all' or 'none'.")] = "all",
-    shots: Annotated[str, typer.Option(help="Examples per label.")] = "0,1,4,8,16",
+    shots: Annotated[
+        str | None,
+        typer.Option(
+            help="Examples per label, or sentences.", show_default="0,1,4,8,16, or 0,5,10,20,50 sentences"
+        ),
+    ] = None,
     draws: Annotated[int, typer.Option(help="Random support sets per language and number of shots.")] = 10,
     encoder: EncoderOption = None,
+    kind: KindOption = None,
     column: Columns = None,
+    mend: Mend = False,
     encoding: Encoding = None,
     parallel: Parallel = None,
     recipe: RecipeOption = None,
@@ -164,13 +178,15 @@ def evaluate(
     chosen = recipe_from(
         recipe,
         corpus=corpus,
-        held_out=split_names(held_out),
-        sources=split_names(sources),
+        kind=kind,
+        mend=mend,
+        held_out=held_out,
+        sources=sources,
+        column=column,
+        settings=settings,
         encoder=encoder,
-        columns=mapping(column),
         encoding=encoding,
         parallel=parallel,
-        **train_settings(settings),
         **{"train.seed": seed, "train.steps": steps},
     )
     names = fitting_learners() if learners == "all" else list(split_names(learners) or ())
@@ -179,7 +195,7 @@ def evaluate(
     named = () if baselines in {"all", "none"} else split_names(baselines) or ()
     for name in named:
         BASELINES[name]
-    counts = split_numbers(shots)
+    counts = split_numbers(shots or SHOTS["label"])
     check_grid([*names, *(["all"] if baselines == "all" else named)], counts, draws)
     if not chosen.held_out:
         raise SettingsError("expected --held-out LANGUAGES to evaluate on, found none.")
@@ -189,6 +205,7 @@ def evaluate(
     with said_by(first):
         fitted = fit(recipe_corpus(chosen), chosen)
         show_notices(fitted.space.notices)
+        counts = split_numbers(shots or SHOTS[fitted.sources.model.kind.shots])
         trained = train_learners(fitted, chosen, names)
     if not first:
         return

@@ -9,12 +9,24 @@ from rich.table import Table
 from rich.text import Text
 
 from metaglot.cli.console import out, print_json
-from metaglot.cli.options import Columns, CorpusArgument, Encoding, Json, Parallel, load, mapping
+from metaglot.cli.options import (
+    Columns,
+    CorpusArgument,
+    Encoding,
+    Json,
+    KindOption,
+    Mend,
+    Parallel,
+    load,
+    mapping,
+)
 
 
 def data_inspect(
     corpus: CorpusArgument,
+    kind: KindOption = None,
     column: Columns = None,
+    mend: Mend = False,
     parallel: Parallel = None,
     encoding: Encoding = "utf-8",
     as_json: Json = False,
@@ -22,7 +34,7 @@ def data_inspect(
     """Show languages × labels × splits, lengths, scripts, duplicates and leaks, and what to beware of."""
     from metaglot.data.inspect import inspect, render
 
-    loaded = load(corpus, mapping(column), parallel, encoding=encoding or "utf-8")
+    loaded = load(corpus, mapping(column), parallel, kind=kind, mend=mend, encoding=encoding or "utf-8")
     inspection = inspect(loaded)
     if as_json:
         print_json(inspection.to_dict())

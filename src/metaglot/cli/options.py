@@ -46,6 +46,22 @@ EncoderOption = Annotated[
         "--encoder", help="One or several joined by +; by default e5-small+ngrams.", show_default=False
     ),
 ]
+KindOption = Annotated[
+    str | None,
+    typer.Option(
+        "--kind",
+        help="What is predicted (`metaglot list kinds`), where the data allow several.",
+        show_default="found out from the data",
+    ),
+]
+Mend = Annotated[
+    bool,
+    typer.Option(
+        "--mend",
+        help="Read what public corpora have instead of refusing it (tags that begin inside a span, spans "
+        "that overlap, rows that are of no use), and say how often.",
+    ),
+]
 Parallel = Annotated[
     bool | None,
     typer.Option(
@@ -72,13 +88,32 @@ Encoding = Annotated[str | None, typer.Option(help="Of text files; UTF-8 by defa
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 
 
-def recipe_from(path: Path | None, **overrides: Any) -> Recipe:
-    """Return the recipe of a file with the options laid over it."""
+def recipe_from(
+    path: Path | None,
+    *,
+    corpus: str | None,
+    kind: str | None,
+    mend: bool,
+    held_out: str | None,
+    sources: str | None,
+    column: list[str] | None,
+    settings: list[str] | None,
+    **overrides: Any,
+) -> Recipe:
+    """Return the recipe of a file with the options laid over it, as they stand on the command line."""
     from metaglot.config import read_recipe
 
-    if path is None and overrides.get("corpus") is None:
+    if path is None and corpus is None:
         raise SettingsError("expected CORPUS or --recipe FILE, found neither.")
-    return read_recipe(path, overrides)
+    given = {
+        "corpus": corpus,
+        "kind": kind,
+        "mend": mend or None,
+        "held_out": split_names(held_out),
+        "sources": split_names(sources),
+        "columns": mapping(column),
+    }
+    return read_recipe(path, given | train_settings(settings) | overrides)
 
 
 def recipe_corpus(recipe: Recipe) -> Corpus:
@@ -87,6 +122,8 @@ def recipe_corpus(recipe: Recipe) -> Corpus:
         recipe.corpus,
         recipe.columns,
         recipe.parallel,
+        kind=recipe.kind,
+        mend=recipe.mend,
         encoding=recipe.encoding,
         options=recipe.corpus_options,
     )

@@ -15,6 +15,8 @@ from metaglot.cli.options import (
     Encoding,
     HeldOut,
     Json,
+    KindOption,
+    Mend,
     OptionalCorpus,
     Parallel,
     RecipeOption,
@@ -22,12 +24,9 @@ from metaglot.cli.options import (
     Settings,
     SourcesOption,
     Steps,
-    mapping,
     recipe_corpus,
     recipe_from,
-    split_names,
     split_numbers,
-    train_settings,
 )
 from metaglot.errors import SettingsError, TrainingError
 
@@ -55,7 +54,9 @@ def search(
         str | None, typer.Option(help="Of the recipe as it stands; auto by default.", show_default=False)
     ] = None,
     encoder: EncoderOption = None,
+    kind: KindOption = None,
     column: Columns = None,
+    mend: Mend = False,
     encoding: Encoding = None,
     parallel: Parallel = None,
     recipe: RecipeOption = None,
@@ -90,14 +91,16 @@ def search(
     chosen = recipe_from(
         recipe,
         corpus=corpus,
-        held_out=split_names(held_out),
-        sources=split_names(sources),
+        kind=kind,
+        mend=mend,
+        held_out=held_out,
+        sources=sources,
+        column=column,
+        settings=settings,
         learner=learner,
         encoder=encoder,
-        columns=mapping(column),
         encoding=encoding,
         parallel=parallel,
-        **train_settings(settings),
         **{"train.seed": seed, "train.steps": steps},
     )
     choices = _choices(tried)

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
+from metaglot.cli.answers import as_dict, shown
 from metaglot.cli.console import out, print_json, say, show_notices
-from metaglot.cli.options import Columns, Encoding, Json, mapping, split_names
+from metaglot.cli.options import Columns, Encoding, Json, Mend, mapping, split_names
 from metaglot.errors import SettingsError
-
-if TYPE_CHECKING:
-    from metaglot.predicting import Prediction
 
 
 def adapt(
     folder: Annotated[Path, typer.Argument(help="A trained model's folder.", show_default=False)],
     language: Annotated[str, typer.Option(help="Code or name of the new language.", show_default=False)],
     examples: Annotated[
-        Path, typer.Option(help="CSV, TSV, JSONL or Parquet with text and label.", show_default=False)
+        Path,
+        typer.Option(
+            help="CSV, TSV, JSONL or Parquet with text and label, or with what else the model's kind needs.",
+            show_default=False,
+        ),
     ],
     column: Columns = None,
+    mend: Mend = False,
     all_labels: Annotated[
         bool, typer.Option("--all-labels", help="Also predict the model's labels that have no example here.")
     ] = False,
@@ -55,7 +55,14 @@ def adapt(
 
     loaded = artifact.load(folder)
     code, _ = adapting.language_code(loaded, language)
-    rows = load_examples(examples, language=code, columns=mapping(column), encoding=encoding or "utf-8")
+    rows = load_examples(
+        examples,
+        language=code,
+        kind=loaded.model.kind_name,
+        columns=mapping(column),
+        encoding=encoding or "utf-8",
+        mend=mend,
+    )
     made = adapting.adapt(
         loaded,
         language,
@@ -93,12 +100,22 @@ def adapt(
 
 def predict(
     folder: Annotated[Path, typer.Argument(help="A trained model's folder.", show_default=False)],
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.", show_default=False)] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Texts; of pairs the first and the second in turn, of relations with <e1>…</e1> and "
+            "<e2>…</e2> in them.",
+            show_default=False,
+        ),
+    ] = None,
     language: Annotated[str, typer.Option(help="Code or name.", show_default=False)] = "",
     source: Annotated[
         Path | None,
         typer.Option(
-            "--input", help="A text file, a line each, or a table with a text column.", show_default=False
+            "--input",
+            help="A text file, a line each, or a table with a text column and what else the model's kind "
+            "needs.",
+            show_default=False,
         ),
     ] = None,
     top: Annotated[
@@ -136,7 +153,7 @@ def predict(
     encoding: Encoding = "utf-8",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
-    """Predict labels with calibrated probabilities; zero-shot in a language that was never adapted.
+    """Predict labels, spans or trees with probabilities; zero-shot in a language that was never adapted.
 
     [dim]metaglot predict assistant --language swh "washa taa jikoni"[/dim]
 
@@ -146,7 +163,7 @@ def predict(
     marked as well. With [dim]--json[/dim] these are the fields sure, scope (a p-value) and in_scope.
     """
     from metaglot import adapting, artifact, predicting
-    from metaglot.data import read_texts
+    from metaglot.data import examples_to_predict, read_examples_to_predict
     from metaglot.languages import language_name
 
     if not language:
@@ -157,9 +174,15 @@ def predict(
         )
     loaded = artifact.load(folder)
     code, notices = adapting.language_code(loaded, language)
-    text_column = (mapping(column) or {}).get("text")
-    rows = texts or list(
-        read_texts(source, column=text_column, encoding=encoding or "utf-8") if source else ()
+    kind = loaded.model.kind_name
+    rows = (
+        examples_to_predict(texts or (), kind, language=code)
+        if source is None
+        else list(
+            read_examples_to_predict(
+                source, kind, language=code, columns=mapping(column), encoding=encoding or "utf-8"
+            )
+        )
     )
     found = predicting.predict(
         loaded,
@@ -172,14 +195,15 @@ def predict(
         recall=predicting.RECALL if recall is None else recall,
     )
     calibration = predicting.calibration_of(loaded.adaptations.get(code))
-    notices += calibration.doubts(coverage=coverage, recall=recall)
+    if loaded.model.kind.shots == "label":
+        notices += calibration.doubts(coverage=coverage, recall=recall)
     threshold = None if precision is None else calibration.threshold(precision)
     if threshold is not None and not threshold.promised:
         notices.append(threshold.doubt)
     if as_json:
         show_notices(notices)
         for prediction in found:
-            sys.stdout.write(json.dumps(prediction.as_dict(), ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(as_dict(prediction, kind), ensure_ascii=False) + "\n")
         return
     if code not in loaded.adaptations:
         notices = [
@@ -193,30 +217,4 @@ def predict(
             f"Sure from a probability of {threshold.value:.1%} on: so were {threshold.kept:.0%} of the "
             f"cross-validated examples, and {threshold.right:.1%} of those right."
         )
-    out.print(_table(found))
-
-
-def _table(predictions: Sequence[Prediction]) -> Table:
-    """Texts, their labels and what is to be doubted of them."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("text", overflow="fold")
-    width = max((len(p.labels) for p in predictions), default=1)
-    for number in range(width):
-        table.add_column("label" if number == 0 else "", overflow="fold")
-    marks = [_marks(prediction) for prediction in predictions]
-    if any(marks):
-        table.add_column("", overflow="fold")
-    for prediction, mark in zip(predictions, marks, strict=True):
-        labels = [
-            Text(f"{label} {chance:.0%}", style="dim" if place else "bold")
-            for place, (label, chance) in enumerate(prediction.labels)
-        ]
-        labels += [Text()] * (width - len(labels))
-        table.add_row(Text(prediction.text), *labels, *([Text(mark, style="yellow")] if any(marks) else []))
-    return table
-
-
-def _marks(prediction: Prediction) -> str:
-    """Say what is to be doubted."""
-    unsure = ["unsure"] if prediction.sure is False else []
-    return ", ".join(unsure + (["unlike the examples"] if prediction.in_scope is False else []))
+    out.print(shown(found, kind))

@@ -15,7 +15,7 @@ from typing import Any
 from metaglot.data import files, hub
 from metaglot.data.assemble import language_codes, make_corpus, read_tables
 from metaglot.data.columns import check_kind, check_mapping
-from metaglot.data.inputs import read_examples_to_predict, read_texts
+from metaglot.data.inputs import examples_to_predict, read_examples_to_predict, read_texts
 from metaglot.data.problems import Problems
 from metaglot.data.rows import Intake, Table
 from metaglot.errors import DataError, SettingsError, Where, suggestion
@@ -23,7 +23,14 @@ from metaglot.languages import language_name
 from metaglot.registry import Registry
 from metaglot.types import SPLITS, Corpus, Example
 
-__all__ = ["CORPORA", "load_corpus", "load_examples", "read_examples_to_predict", "read_texts"]
+__all__ = [
+    "CORPORA",
+    "examples_to_predict",
+    "load_corpus",
+    "load_examples",
+    "read_examples_to_predict",
+    "read_texts",
+]
 
 CORPORA = Registry("corpus", {"home-assistant": "metaglot.data.home_assistant:load"}, plural="corpora")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -75,6 +75,40 @@ def read_examples_to_predict(
     problems.raise_any()
 
 
+def examples_to_predict(texts: Sequence[str], kind: str, *, language: str = "") -> list[Example]:
+    """Return what is to be predicted of texts, as `read_examples_to_predict` does of a file's rows.
+
+    Args:
+        texts: of pairs the first and the second in turn; of relations with their entities marked.
+        kind: of the examples.
+        language: the code that they get, as it is.
+
+    Raises:
+        DataError: an odd number of texts for pairs, or a text without its two entities.
+    """
+    if kind == "pairs":
+        if len(texts) % 2:
+            raise DataError(
+                f"expected two texts for each pair, found {len(texts)}.",
+                hint='Give the first and the second in turn: "premise" "hypothesis".',
+            )
+        both = list(zip(texts[::2], texts[1::2], strict=True))
+        return [Example(str(n), one, "", language, pair=other) for n, (one, other) in enumerate(both, 1)]
+    if kind != "relations":
+        return [Example(str(n), text, "", language) for n, text in enumerate(texts, 1)]
+    contents = [_marked(text, Where("the texts", n)) for n, text in enumerate(texts, 1)]
+    return [Example(str(n), c.text, "", language, spans=c.spans) for n, c in enumerate(contents, 1)]
+
+
+def _marked(text: str, where: Where) -> Content:
+    """Return a text of a relation without the marks of its entities."""
+    try:
+        plain, entities = entities_of_text(text, "")
+    except Fault as fault:
+        raise DataError(fault.problem, where=where, hint=fault.hint) from fault
+    return Content(plain, spans=entities)
+
+
 def _lines(
     file: Path, kind: str, mapping: Mapping[str, str], encoding: str, problems: Problems
 ) -> Iterator[Content]:
@@ -87,14 +121,7 @@ def _lines(
         )
     for number, line in enumerate(read_lines(file, encoding, problems), 1):
         text = line.rstrip("\r\n")
-        if kind != "relations":
-            yield Content(text)
-            continue
-        try:
-            marked, entities = entities_of_text(text, "")
-        except Fault as fault:
-            raise DataError(fault.problem, where=Where(file, number), hint=fault.hint) from fault
-        yield Content(marked, spans=entities)
+        yield _marked(text, Where(file, number)) if kind == "relations" else Content(text)
 
 
 def _rows(

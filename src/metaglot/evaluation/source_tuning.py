@@ -63,9 +63,11 @@ def tuning_episode(
     except DataError:
         return None
     support, query = (
-        table.batch(model, torch.tensor([chosen[row] for row in part.tolist()]), drawn.labels)
+        table.support(model, torch.tensor([chosen[row] for row in part.tolist()]), drawn.labels)
         for part in (drawn.support, drawn.query)
     )
+    if len(torch.unique(support.targets)) < 2:
+        return None
     return Episode(support, query, table.task.language)
 
 

@@ -60,6 +60,11 @@ def tune(
     """
     settings, out = settings or TuneSettings(), Path(out)
     check_free(out)
+    if corpus.kind != "classification":
+        raise SettingsError(
+            f"expected a corpus of the kind 'classification' to tune an encoder on, found {corpus.kind!r}.",
+            hint="Its loss takes one label a text: tune on labelled texts first.",
+        )
     encoder = _transformer(settings)
     space = TaskSpace.of(corpus, held_out, sources=sources)
     tuned_on, apart = divide(space, settings)
