@@ -283,8 +283,12 @@ def meta_train(
         LanguageError: a setting names a language that is no source.
         TrainingError: the loss is no longer a number; the message says since which step.
     """
-    model = sources.model.task_model
-    check_pair(name, learner, sources.model.kind_name, model.outputs)
+    model, kind = sources.model.task_model, sources.model.kind_name
+    check_pair(name, learner, kind, model.outputs)
+    try:
+        learner.init(model, torch.Generator())
+    except SettingsError as error:
+        raise SettingsError(f"{error.problem.rstrip('.')} (the kind {kind!r}).", hint=error.hint) from error
     settings = with_codes([table.task.language for table in sources.tables], settings)
     training, held_out = hold_apart(sources, settings)
     return optimize(

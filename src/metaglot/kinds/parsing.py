@@ -85,7 +85,7 @@ class Parsing:
         width = sum(w for name, w in dense.blocks.items() if name not in dense.lexical)
         found = {dense.name + _STRETCHES: 3 * (width + SHAPES) + LONGEST, dense.name + _TEXT: width}
         if lexical := lexical_encoder(encoder):
-            found[lexical.name + _STRETCHES] = LEXICAL_WIDTH
+            found[lexical.name + _STRETCHES] = _lexical_width(lexical)
         return found
 
     def lexical(self, encoder: Encoder) -> frozenset[str]:
@@ -116,9 +116,9 @@ class Parsing:
             inputs[dense.name + _STRETCHES][rows] = _dense(text, cut, state)
         if lexical := lexical_encoder(encoder):
             block = inputs[lexical.name + _STRETCHES]
-            block[roots] = hashed(lexical, texts, LEXICAL_WIDTH)
+            block[roots] = hashed(lexical, texts, block.shape[1])
             strings = [text[a:b] for text, cut in zip(texts, tokens, strict=True) for a, b in cut]
-            grams = hashed(lexical, strings, LEXICAL_WIDTH // 2)
+            grams = hashed(lexical, strings, block.shape[1] // 2)
             ends = np.cumsum([0, *map(len, tokens)])
             for rows, (begin, end) in zip(below, pairwise(ends), strict=True):
                 block[rows] = _grams(grams[begin:end].astype(np.float32))
@@ -162,6 +162,11 @@ class Parsing:
         """
         exact = sum(e.spans == a.spans for e, a in zip(examples, answers, strict=True))
         return {"exact_match": exact / len(examples), "tree_f1": span_f1(examples, answers)}
+
+
+def _lexical_width(lexical: Encoder) -> int:
+    """Return how many columns n-grams get: an even number, half of them for the words inside a stretch."""
+    return min(LEXICAL_WIDTH, lexical.blocks[next(iter(lexical.lexical))] // 2 * 2)
 
 
 @cache
