@@ -20,7 +20,7 @@ from metaglot.augmentation import (
     copies_of,
     find_augmentation,
 )
-from metaglot.augmentation.features import drop_columns, mix_labels
+from metaglot.augmentation.features import drop_columns, mix_labels, spoil_prior
 from metaglot.augmentation.romanisation import _uroman
 from metaglot.augmentation.writing import Writing, clusters
 from metaglot.config import Recipe, TrainSettings
@@ -30,7 +30,7 @@ from metaglot.learners.ridge import Ridge
 from metaglot.outer_loop import meta_train
 from metaglot.space import TaskSpace, draw_episode, generator
 from metaglot.training import fit
-from metaglot.types import Example
+from metaglot.types import Batch, Episode, Example
 from village import LABELS, assistant, metaglot, refused, sentences, write_examples
 
 NAMES = sorted(AUGMENTATIONS)
@@ -393,6 +393,54 @@ def test_examples_are_mixed_with_others_of_their_label_alone(toy_episode):
     moved = mix_labels(batch, 1e6, generator("mix")).inputs["dense"] - batch.inputs["dense"]
     assert (moved[1:].abs().max(1).values > 1e-3).all()
     assert mix_labels(replace(batch, prior=None), 1.0, generator("mix")).prior is None
+
+
+def test_a_spoilt_prior_is_a_random_head_more_the_same_in_support_and_query():
+    chance = torch.Generator().manual_seed(0)
+    head = torch.randn(5, 3, generator=chance)
+
+    def side(n, prior=True):
+        x = {"dense": torch.randn(n, 5, generator=chance), "lexical": torch.randn(n, 4, generator=chance)}
+        scores = x["dense"] @ head * torch.tensor([1.0, 1.0, 0.0])  # the third label is new to the sources
+        return Batch(x, torch.arange(n) % 3, torch.tensor([4, 0, -1]), scores if prior else None)
+
+    episode = Episode(side(9), side(60), task="swh")
+    made = spoil_prior(episode, 0.5, ["dense"], generator("spoil"))
+    sides = ((episode.support, made.support), (episode.query, made.query))
+    noise = torch.cat([after.prior - before.prior for before, after in sides])
+    features = torch.cat([before.inputs["dense"] for before, _ in sides])
+    # What was added is linear in the prior's block: support and query share one head, found from both.
+    found = torch.linalg.lstsq(features[:9], noise[:9]).solution
+    assert torch.allclose(features @ found, noise, atol=1e-4)
+    priors = torch.cat([before.prior for before, _ in sides])
+    assert noise.std().item() == pytest.approx(0.5 * priors.std().item(), rel=1e-4)
+    assert noise[:, :2].abs().max() > 0.01
+    assert torch.equal(noise[:, 2], torch.zeros(69))
+    assert all(torch.equal(before.inputs["dense"], after.inputs["dense"]) for before, after in sides)
+    again, other = (spoil_prior(episode, 0.5, ["dense"], generator(key)) for key in ("spoil", "other"))
+    assert torch.equal(made.support.prior, again.support.prior)
+    assert not torch.allclose(made.support.prior, other.support.prior)
+    for bare in (
+        Episode(side(3, prior=False), side(3, prior=False), task="swh"),
+        Episode(side(3), side(3, prior=False), task="swh"),
+    ):
+        assert spoil_prior(bare, 0.5, ["dense"], generator("spoil")) is bare
+
+
+def test_half_of_the_training_episodes_have_a_spoilt_prior_and_by_zero_none(sources):
+    plain, spoilt = TrainSettings(prior_noise=0.0), TrainSettings(prior_noise=0.3)
+    assert TrainSettings().prior_noise == 0.0
+    changed = []
+    for number in range(40):
+        ours, theirs, again = (drawing.source_episode(sources, s, number) for s in (plain, spoilt, spoilt))
+        assert torch.equal(ours.support.inputs["dense"], theirs.support.inputs["dense"])
+        assert torch.equal(theirs.support.prior, again.support.prior)
+        changed.append(not torch.equal(ours.support.prior, theirs.support.prior))
+        assert changed[-1] != torch.equal(ours.query.prior, theirs.query.prior)
+    assert 10 < sum(changed) < 30
+    _, judged = drawing.hold_apart(sources, spoilt.model_copy(update={"validation": ("eng",)}))
+    _, calm = drawing.hold_apart(sources, plain.model_copy(update={"validation": ("eng",)}))
+    assert all(torch.equal(a.support.prior, b.support.prior) for a, b in zip(judged, calm, strict=True))
 
 
 def test_training_episodes_alone_are_disturbed_and_by_zero_not_at_all(sources):

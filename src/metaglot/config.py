@@ -58,6 +58,7 @@ class TrainSettings(_Settings):
             those; (1, 2, 4, 8, 16) and (2, 5, 10, 20, 50) where absent.
         queries: the most query examples per label.
         feature_dropout: the share of an episode's feature columns that are zero in support and query.
+        prior_noise: how far the prior's scores are spoilt in half of the episodes, in their deviations.
         mixup: a of Beta(a, a), by which support examples of one label are mixed; 0 does not mix.
         accumulate: episodes whose gradient is worked out at once; by what memory allows where 0.
         memory: MiB that their graph may take; half of what is free where 0.
@@ -89,6 +90,7 @@ class TrainSettings(_Settings):
     shots: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
     queries: Positive = 8
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    prior_noise: NotNegativeNumber = 0.0
     mixup: NotNegativeNumber = 0.0
     accumulate: NotNegative = 0
     memory: NotNegative = 0

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from metaglot.augmentation.features import drop_columns, mix_labels
+from metaglot.augmentation.features import drop_columns, mix_labels, spoil_prior
 from metaglot.config import TrainSettings
 from metaglot.errors import LanguageError, MetaglotError, SettingsError, suggestion
 from metaglot.languages import parse_language
@@ -19,6 +19,9 @@ from metaglot.model import Sources, Table
 from metaglot.space import Shots, draw_episode, generator
 from metaglot.storage import text_hash
 from metaglot.types import Episode
+
+# The share of training episodes whose prior is spoilt, where any is.
+_SPOILT = 0.5
 
 Draw: TypeAlias = Callable[[int, int], Episode]
 """(step, place in the step's meta-batch) → episode, a function of nothing else."""
@@ -127,7 +130,7 @@ def source_episode(sources: Sources, settings: TrainSettings, *key: int | str) -
     says otherwise. Half of the episodes have all labels of the language and half fewer, as new users'
     label sets will.
     """
-    return _disturbed(_episode(sources, settings, None, *key), settings, *key)
+    return _disturbed(_episode(sources, settings, None, *key), sources, settings, *key)
 
 
 def source_draw(sources: Sources, settings: TrainSettings) -> Draw:
@@ -139,7 +142,7 @@ def source_draw(sources: Sources, settings: TrainSettings) -> Draw:
         number = step * per_step + place
         if settings.tasks == "all":
             episode = _episode(sources, settings, sources.tables[place % count], number)
-            return _disturbed(episode, settings, number)
+            return _disturbed(episode, sources, settings, number)
         return source_episode(sources, settings, number)
 
     return draw
@@ -236,8 +239,13 @@ def _table(sources: Sources, balance: float, chance: np.random.Generator) -> Tab
     return sources.tables[int(chance.choice(len(sources.tables), p=sizes / sizes.sum()))]
 
 
-def _disturbed(episode: Episode, settings: TrainSettings, *key: int | str) -> Episode:
-    """Return a training episode with columns dropped and its support set mixed, as the settings say."""
+def _disturbed(episode: Episode, sources: Sources, settings: TrainSettings, *key: int | str) -> Episode:
+    """Return a training episode: prior spoilt, support set mixed, columns dropped, as the settings say."""
+    if settings.prior_noise:
+        chance = generator(settings.seed, "prior noise", *key)
+        if chance.random() < _SPOILT:
+            blocks = tuple(sources.model.prior.weights)
+            episode = spoil_prior(episode, settings.prior_noise, blocks, chance)
     if settings.mixup:
         chance = generator(settings.seed, "mixup", *key)
         episode = replace(episode, support=mix_labels(episode.support, settings.mixup, chance))

@@ -1,7 +1,8 @@
-"""Augmentation after the encoder: columns of features that are dropped, and examples that are mixed."""
+"""Augmentation after the encoder: columns dropped, examples mixed, priors spoilt."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -61,4 +62,47 @@ def mix_labels(batch: Batch, a: float, chance: np.random.Generator) -> Batch:
         batch,
         inputs={name: mixed(block) for name, block in batch.inputs.items()},
         prior=None if batch.prior is None else mixed(batch.prior),
+    )
+
+
+def spoil_prior(
+    episode: Episode, noise: float, blocks: Sequence[str], chance: np.random.Generator
+) -> Episode:
+    """Return an episode whose prior is a worse one: a random head is added to the one it is of.
+
+        prior(x) + σ s_prior / s_R · Σ_b x_b R_b,    R_b ~ N(0, 1) of [d_b, C]
+
+    with s the deviations of the scores over support and query. The same R makes both, so the prior is
+    wrong in the same way in both, as one is whose encoder knows little of a language. Sources seldom have
+    such a prior, for they are languages that the encoder knows; a learner that is to find out from the
+    support set how far to trust one has to meet both (domain randomisation: Tobin et al. 2017).
+
+    Args:
+        episode: support and query of one task. Without a prior, or with one that says nothing, it is
+            returned as it is, and so is one without features that differ.
+        noise: σ, above 0.
+        blocks: the blocks that the prior is a head of.
+        chance: what R is drawn by.
+    """
+    sides = (episode.support, episode.query)
+    if any(side.prior is None for side in sides):
+        return episode
+    # A label that is new to the sources has no scores to be spoilt.
+    known = (episode.support.classes >= 0).float()
+    found = torch.zeros(sum(len(side) for side in sides), len(known))
+    for name in blocks:
+        block = torch.cat([side.inputs[name] for side in sides])
+        head = chance.standard_normal((block.shape[1], len(known)), dtype=np.float32)
+        found += block.float() @ torch.from_numpy(head)
+    found = (found - (found @ known / known.sum().clamp(min=1)).unsqueeze(1)) * known
+    prior = torch.cat([side.prior for side in sides if side.prior is not None])
+    deviation = found.std()
+    if not deviation > 0:
+        return episode
+    spoilt = prior + noise * prior.std() / deviation * found
+    support, query = torch.split(spoilt, [len(side) for side in sides])
+    return replace(
+        episode,
+        support=replace(episode.support, prior=support),
+        query=replace(episode.query, prior=query),
     )
