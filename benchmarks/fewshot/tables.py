@@ -141,15 +141,15 @@ def languages_table(results: Results) -> str:
     best = report.against_best(LEARNER, shots)
     if best is None:
         return f"*No results of `{LEARNER}` beside a baseline at k = {shots}.*\n"
-    methods = (REFERENCE, best.baseline, LEARNER)
+    methods = tuple(dict.fromkeys((REFERENCE, best.baseline, LEARNER)))
     values = [report.values(method, shots) for method in methods]
     rows = []
     for place, code in enumerate(report.languages):
         means = [None if v is None else float(v[place].mean()) for v in values]
-        gain = "–" if means[0] is None else f"{100 * (means[2] - means[0]):+.1f}"
+        gain = "–" if means[0] is None else f"{100 * (means[-1] - means[0]):+.1f}"
         shown = ["–" if mean is None else f"{100 * mean:.1f}" for mean in means]
         rows.append([f"{language_name(code)} (`{code}`)", *shown, gain])
-    head = ["language", f"*{REFERENCE}*", f"*{best.baseline}*", f"`{LEARNER}`", f"over {REFERENCE}"]
+    head = ["language", *(f"*{method}*" for method in methods[:-1]), f"`{LEARNER}`", f"over {REFERENCE}"]
     return markdown(head, rows)
 
 
