@@ -59,3 +59,31 @@ def test_on_single_sentences_joint_wins():
     assert all(-2.6 <= lead("sib200", k) <= -1 for k in FEW)
     assert all(mean("sib200", "joint", k) == best_baseline("sib200", k) for k in FEW)
     assert all(0 < mean("sib200", "mixture", k) - mean("sib200", "auto", k) < 0.012 for k in FEW)
+
+
+def gain(corpus, k):
+    """Of `auto` over zero-shot, in points."""
+    return 100 * (mean(corpus, "auto", k) - mean(corpus, "zero-shot", k))
+
+
+def test_tokens_gain_from_sentences_and_most_by_what_was_learned():
+    assert 14.5 < gain("ud-pos", 10) < 16
+    assert all(lead("ud-pos", k) > 0 for k in (5, 10, 20, 50))
+    assert 0.5 < 100 * (mean("ud-pos", "auto", 10) - mean("ud-pos", "joint-fine-tuned", 10)) < 1.5
+    assert 2.5 < 100 * (mean("ud-pos", "auto", 10) - mean("ud-pos", "joint", 10)) < 3.5
+    assert len(report("ud-pos").languages) == 16
+
+
+@pytest.mark.parametrize("corpus", ["uner", "injongo-slots"])
+def test_of_names_and_slots_only_auto_is_above_zero_shot_at_ten_sentences(corpus):
+    assert gain(corpus, 10) > 1 and lead(corpus, 10) > 1 and gain(corpus, 50) > gain(corpus, 10)
+    others = [*report(corpus).baselines, "ridge"]
+    assert all(mean(corpus, m, 10) <= mean(corpus, "zero-shot", 10) for m in others)
+
+
+def test_inference_relations_and_meanings():
+    assert (
+        all(abs(gain("afrixnli", k)) < 1.5 for k in (1, 8, 32)) and 0.53 < mean("afrixnli", "auto", 0) < 0.55
+    )
+    assert 2 < gain("relx", 1) < 2.6 and abs(gain("relx", 5)) < 0.5
+    assert 9 < gain("mtop", 50) < 10 and report("mtop").languages == ["hin", "tha"]
