@@ -429,7 +429,7 @@ def test_a_spoilt_prior_is_a_random_head_more_the_same_in_support_and_query():
 
 def test_half_of_the_training_episodes_have_a_spoilt_prior_and_by_zero_none(sources):
     plain, spoilt = TrainSettings(prior_noise=0.0), TrainSettings(prior_noise=0.3)
-    assert TrainSettings().prior_noise == 0.0
+    assert TrainSettings().prior_noise == 0.3
     changed = []
     for number in range(40):
         ours, theirs, again = (drawing.source_episode(sources, s, number) for s in (plain, spoilt, spoilt))

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from metaglot import prior as prior_module
 from metaglot.evaluation.metrics import calibration_error
 from metaglot.prior import FOLDS, PENALTIES, SourceLanguage, fit_prior, take_labels
 
@@ -77,8 +78,10 @@ def test_it_is_the_penalised_logistic_regression_on_centred_features():
     direction = F.normalize(weights.flatten(), dim=0).reshape_as(weights)
     size = torch.linspace(0.1, 20, 2000)
 
+    penalty = PENALTY * 4 / 3  # the penalty is of heads that leave one of the four languages out
+
     def objective(W):
-        return F.cross_entropy(centred @ W.T, targets, reduction="sum") + PENALTY / 2 * W.square().sum()
+        return F.cross_entropy(centred @ W.T, targets, reduction="sum") + penalty / 2 * W.square().sum()
 
     # Its scale is the scores', so the minimum is looked for along its direction; there the gradient is 0.
     best = min(size, key=lambda s: objective(s * direction).item())
@@ -87,6 +90,28 @@ def test_it_is_the_penalised_logistic_regression_on_centred_features():
     assert gradient.abs().max() < 0.2
     (start,) = torch.autograd.grad(objective(zero := torch.zeros_like(at, requires_grad=True)), zero)
     assert start.abs().max() > 5
+
+
+@pytest.mark.parametrize(
+    ("count", "parallel", "grown"), [(4, False, 4 / 3), (4, True, 8 / 3), (1, False, 2.0)]
+)
+def test_the_penalty_grows_with_the_examples_from_the_left_out_heads_to_the_one_of_all(
+    monkeypatch, count, parallel, grown
+):
+    fits = []
+
+    def watched(features, targets, penalty, start):
+        fits.append((len(targets), penalty))
+        return found(features, targets, penalty, start)
+
+    found = prior_module._logistic
+    monkeypatch.setattr(prior_module, "_logistic", watched)
+    prior, _ = fit(languages(count), parallel)
+    *parts, (rows, penalty) = fits
+    assert prior.penalty == PENALTY
+    assert {penalty for _, penalty in parts} == {PENALTY}
+    assert penalty == pytest.approx(PENALTY * grown)
+    assert rows == pytest.approx(parts[0][0] * grown)
 
 
 @pytest.mark.parametrize("parallel", [False, True])

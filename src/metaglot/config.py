@@ -90,7 +90,7 @@ class TrainSettings(_Settings):
     shots: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
     queries: Positive = 8
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    prior_noise: NotNegativeNumber = 0.0
+    prior_noise: NotNegativeNumber = 0.3
     mixup: NotNegativeNumber = 0.0
     accumulate: NotNegative = 0
     memory: NotNegative = 0
