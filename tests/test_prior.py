@@ -100,9 +100,9 @@ def test_the_penalty_grows_with_the_examples_from_the_left_out_heads_to_the_one_
 ):
     fits = []
 
-    def watched(features, targets, penalty, start):
+    def watched(features, targets, n_labels, penalty, start=None):
         fits.append((len(targets), penalty))
-        return found(features, targets, penalty, start)
+        return found(features, targets, n_labels, penalty, start)
 
     found = prior_module._logistic
     monkeypatch.setattr(prior_module, "_logistic", watched)
@@ -125,6 +125,19 @@ def test_the_penalty_is_the_one_that_left_out_languages_are_judged_best_by(paral
     clear = chosen(languages(count=6, n=300, noise=0.1))
     assert clear < noisy <= PENALTIES[0]
     assert clear in PENALTIES
+
+
+def test_penalties_are_tried_until_two_in_a_row_are_worse():
+    worth = {100.0: 1.0, 30.0: 0.5, 10.0: 2.0, 3.0: 1.9, 1.0: 1.8, 0.3: 9.0}
+    tried = []
+
+    def fit_one(latest, penalty):
+        tried.append((penalty, latest.get("last")))
+        return {"last": penalty}
+
+    chosen, heads = prior_module._chosen(fit_one, lambda heads: worth[heads["last"]], list(worth))
+    assert (chosen, heads) == (10.0, {"last": 10.0})
+    assert tried == [(100.0, None), (30.0, 100.0), (10.0, 30.0), (3.0, 10.0), (1.0, 3.0)]
 
 
 def test_with_the_chosen_penalty_alone_it_is_the_same_prior():

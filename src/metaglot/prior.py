@@ -18,7 +18,7 @@ contents is too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,8 +31,11 @@ from metaglot.progress import progress
 if TYPE_CHECKING:
     from torch import Tensor
 
+_Heads = dict[tuple[int, int | None], "Tensor"]  # (fold, half of the contents or None) → weights
 # What λ is chosen from, the strongest first: each solution is the start of the next.
-PENALTIES = (100.0, 56.0, 30.0, 18.0, 10.0, 5.6, 3.0, 1.8, 1.0, 0.3)
+PENALTIES = (100.0, 56.0, 30.0, 18.0, 10.0, 5.6, 3.0, 1.8, 1.0, 0.3, 0.1, 0.03, 0.01)
+# After so many weaker ones in a row that are worse than the best, the others are not tried.
+_PATIENCE = 2
 # It is chosen on so many of the folds.
 _JUDGED_FOLDS = 2
 # Every fold leaves out this share of the source languages (a single language, where there are few).
@@ -138,31 +141,30 @@ def fit_prior(
         rows = learned if folds == 1 else learned & (fold != number)
         return rows if side is None else rows & (halves != side)
 
-    def path(rows: Tensor, penalties: Sequence[float]) -> list[Tensor]:
-        found = _path(centred[rows], targets[rows], n_labels, penalties)
-        if log_shares is not None:
-            for weights in found:
-                weights[:, -1] -= log_shares
-        return found
+    def fitted(part: tuple[int, int | None], penalty: float, start: Tensor | None = None) -> Tensor:
+        return _logistic(centred[rows := seen(*part)], targets[rows], n_labels, penalty, start)
+
+    def corrected(weights: Tensor) -> Tensor:
+        if log_shares is None:
+            return weights
+        bias = weights[:, -1:] - log_shares[:, None]
+        return torch.cat([weights[:, :-1], bias], dim=1)
 
     judged = [part for part in parts if part[0] < _JUDGED_FOLDS]
-    paths: dict[tuple[int, int | None], list[Tensor]] = {}
     with progress("learning the prior", len(parts) + 1) as advance:
-        for part in judged:
-            paths[part] = path(seen(*part), penalties)
-            advance()
-        likelihoods = [
-            _likelihood({part: found[place] for part, found in paths.items()}, languages, folds)
-            for place in range(len(penalties))
-        ]
-        best = max(range(len(penalties)), key=lambda place: likelihoods[place])
-        chosen = [penalties[best]]
-        heads = {part: path[best] for part, path in paths.items()}
+        penalty, heads = _chosen(
+            lambda latest, candidate: {p: fitted(p, candidate, latest.get(p)) for p in judged},
+            lambda found: _likelihood({p: corrected(w) for p, w in found.items()}, languages, folds),
+            penalties,
+        )
+        heads = {part: corrected(weights) for part, weights in heads.items()}
+        advance(len(judged))
         for part in parts[len(judged) :]:
-            (heads[part],) = path(seen(*part), chosen)
+            heads[part] = corrected(fitted(part, penalty))
             advance()
         size = sum(int(seen(*part).sum()) for part in judged) / len(judged)
-        (whole,) = path(learned, [chosen[0] * int(learned.sum()) / max(size, 1.0)])
+        grown = penalty * int(learned.sum()) / max(size, 1.0)
+        whole = corrected(_logistic(centred[learned], targets[learned], n_labels, grown))
         advance()
     found = [torch.empty(len(s.targets), n_labels) for s in languages]
     for (number, side), weights in heads.items():
@@ -176,7 +178,31 @@ def fit_prior(
     bias = None if log_shares is None else slope * (whole[:, -1] - whole[:, -1].mean())
     split = torch.split(slope * whole[:, : sum(widths.values())], list(widths.values()), dim=1)
     blocks = {name: part.contiguous() for name, part in zip(widths, split, strict=True)}
-    return Prior(blocks, best_sharpness(pooled, targets), penalties[best], bias), found
+    return Prior(blocks, best_sharpness(pooled, targets), penalty, bias), found
+
+
+def _chosen(
+    fit: Callable[[_Heads, float], _Heads], likelihood: Callable[[_Heads], float], penalties: Sequence[float]
+) -> tuple[float, _Heads]:
+    """Return the penalty whose heads are likeliest, and those heads.
+
+    Args:
+        fit: (the heads of the penalty before, to start from; a penalty) → its heads.
+        likelihood: of heads.
+        penalties: the strongest first. The weaker, the longer a fit takes.
+    """
+    found, latest, worse = None, _Heads(), 0
+    for penalty in penalties:
+        latest = fit(latest, penalty)
+        value = likelihood(latest)
+        if found is None or value > found[0]:
+            found, worse = (value, penalty, latest), 0
+        else:
+            worse += 1
+        if worse == _PATIENCE:
+            break
+    assert found is not None, "there is a penalty"
+    return found[1], found[2]
 
 
 def _with_column(source: SourceLanguage) -> SourceLanguage:
@@ -191,22 +217,19 @@ def _centred(source: SourceLanguage, bias: bool) -> Tensor:
     return centred
 
 
-def _path(features: Tensor, targets: Tensor, n_labels: int, penalties: Sequence[float]) -> list[Tensor]:
-    """Return the weights `[labels, D]` of penalised multinomial logistic regression for each λ (L-BFGS)."""
-    weights = torch.zeros(n_labels, features.shape[1])
-    if not len(targets):  # of few contents, all may be in one half: then nothing is known
-        return [weights.clone() for _ in penalties]
-    found = []
-    for penalty in penalties:
-        weights = _logistic(features, targets, penalty, weights)
-        found.append(weights)
-    return found
+def _logistic(
+    features: Tensor, targets: Tensor, n_labels: int, penalty: float, start: Tensor | None = None
+) -> Tensor:
+    """Return the weights `[labels, D]` of penalised multinomial logistic regression (L-BFGS).
 
-
-def _logistic(features: Tensor, targets: Tensor, penalty: float, start: Tensor) -> Tensor:
-    weights = start.clone().requires_grad_()
+    They are zero where there is nothing to learn from: of few contents, all may be in one half.
+    """
+    weights = torch.zeros(n_labels, features.shape[1]) if start is None else start.clone()
+    if not len(targets):
+        return weights
+    weights.requires_grad_()
     solver = torch.optim.LBFGS(
-        [weights], max_iter=_ITERATIONS, tolerance_change=1e-6, history_size=10, line_search_fn="strong_wolfe"
+        [weights], max_iter=_ITERATIONS, tolerance_change=1e-8, history_size=10, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:

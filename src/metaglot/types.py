@@ -27,11 +27,16 @@ SPLITS = ("train", "dev", "test")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of an example's text with a label: characters `start` to `end` (exclusive)."""
+    """A stretch of an example's text with a label: characters `start` to `end` (exclusive).
+
+    `value` is what the stretch means in the corpus's own words ("blau" → "blue"), and empty where the text
+    itself is what is meant, or nothing is known. Two spans are equal whatever their values.
+    """
 
     start: int
     end: int
     label: str
+    value: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +122,30 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over every example, independent of their order."""
+        """SHA-256 over what every example says, independent of their order.
+
+        A corpus to be classified has texts and labels alone: the spans that its files happen to have do
+        not change it.
+        """
         total = hashlib.sha256()
-        for row in sorted("\x1f".join(_parts(e)) for e in self.examples):
+        parts = _parts if self.kind == "classification" else _all_parts
+        for row in sorted("\x1f".join(parts(e)) for e in self.examples):
             total.update(row.encode("utf-8", "surrogatepass") + b"\x1e")
         return total.hexdigest()
 
 
 def _parts(example: Example) -> list[str]:
+    """Where an example stands, its label and its text."""
+    e = example
+    return [e.language, e.split, e.id, e.label, e.text]
+
+
+def _all_parts(example: Example) -> list[str]:
     """All that an example says, as texts."""
     e = example
     spans = " ".join(f"{span.start}-{span.end}:{span.label}" for span in e.spans)
     tokens = " ".join(f"{start}-{end}" for start, end in e.tokens)
-    return [e.language, e.split, e.id, e.label, e.text, e.pair, spans, tokens]
+    return [*_parts(e), e.pair, spans, tokens]
 
 
 @dataclass(frozen=True)
