@@ -14,6 +14,7 @@ from metaglot.calibration import Calibration
 from metaglot.cross_validation import cross_validate
 from metaglot.errors import DataError, LanguageError, suggestion
 from metaglot.evaluation.grid import adapted_head
+from metaglot.kinds.values import Values
 from metaglot.languages import custom_language, language_name, parse_language
 from metaglot.model import target_table
 from metaglot.space import Task
@@ -104,9 +105,10 @@ def adapt(
             "By this estimate adapting to these examples does harm: zero-shot is better. Add examples, look "
             "for wrong labels among them, or remove the adaptation's file to predict zero-shot."
         )
-    values = None if found is None else asdict(found.estimate)
+    gain = None if found is None else asdict(found.estimate)
     calibration = Calibration() if found is None else found.calibration
-    adaptation = Adaptation(code, labels, head, len(examples), values, calibration)
+    values = Values() if model.kind.shots == "label" else Values.of(examples)
+    adaptation = Adaptation(code, labels, head, len(examples), gain, calibration, values)
     return Adapted(adaptation, tuple(notices), seconds)
 
 

@@ -4,6 +4,7 @@
     DIR/recipe.toml              the recipe that made it
     DIR/model.safetensors        scales and prior
     DIR/learner.safetensors      the learner's meta-parameters
+    DIR/values.json              what texts mean in the corpus's own words, where it says so
     DIR/README.md                a model card
     DIR/adaptations/swh.safetensors     one file a language
 
@@ -32,6 +33,7 @@ from metaglot.config import Recipe, read_recipe, write_recipe
 from metaglot.encoders import load_encoder
 from metaglot.errors import ArtifactError, Where
 from metaglot.kinds import KINDS
+from metaglot.kinds.values import Values
 from metaglot.learners import LEARNERS
 from metaglot.learners.base import Learner, check_pair
 from metaglot.model import Model, Scaler
@@ -44,6 +46,7 @@ from metaglot.types import Params
 
 FORMAT = 1
 _PARTS = ("recipe.toml", "model.safetensors", "learner.safetensors")
+_VALUES = "values.json"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Adaptation:
         examples: how many examples it was made from.
         estimate: the cross-validated gain over zero-shot, see `metaglot.adapting.Estimate`.
         calibration: how sure its predictions may be.
+        values: canonical values of the examples' spans.
     """
 
     language: str
@@ -65,6 +69,7 @@ class Adaptation:
     examples: int
     estimate: dict[str, Any] | None = None
     calibration: Calibration = field(default_factory=Calibration)
+    values: Values = field(default_factory=Values)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class Artifact:
         recipe: what made it.
         facts: source and held-out languages, the data's fingerprint, measurements.
         adaptations: code → adaptation.
+        values: canonical values of the source languages' spans.
     """
 
     model: Model
@@ -86,6 +92,7 @@ class Artifact:
     recipe: Recipe
     facts: Mapping[str, Any]
     adaptations: dict[str, Adaptation] = field(default_factory=dict)
+    values: Values = field(default_factory=Values)
 
 
 def save(artifact: Artifact, folder: Path | str, *, overwrite: bool = False) -> None:
@@ -185,7 +192,9 @@ def load(folder: Path | str, *, cache: bool = True) -> Artifact:
     )
     learner = LEARNERS[recipe.learner](**recipe.learner_options)
     check_pair(recipe.learner, learner, model.kind_name, model.task_model.outputs)
-    artifact = Artifact(model, learner, load_file(folder / "learner.safetensors"), recipe, manifest["facts"])
+    meta = load_file(folder / "learner.safetensors")
+    values = _read_values(folder / _VALUES, manifest["files"].get(_VALUES))
+    artifact = Artifact(model, learner, meta, recipe, manifest["facts"], values=values)
     for file in sorted((folder / "adaptations").glob("*.safetensors")):
         adaptation = _read_adaptation(file, identity(manifest))
         artifact.adaptations[adaptation.language] = adaptation
@@ -217,6 +226,8 @@ def save_adaptation(adaptation: Adaptation, folder: Path | str) -> Path:
         "calibration": json.dumps(asdict(adaptation.calibration)),
         "metaglot": metaglot.__version__,
     }
+    if adaptation.values:
+        header["values"] = adaptation.values.to_json()
     tensors = {name: value.to(torch.float16).contiguous() for name, value in adaptation.head.items()}
     with atomic_file(path) as beside:
         about = header | {"hash": content_hash(header, tensors)}
@@ -241,6 +252,10 @@ def _write(artifact: Artifact, folder: Path) -> None:
     write_tensors(folder / "model.safetensors", tensors)
     write_tensors(folder / "learner.safetensors", artifact.meta)
     (folder / "recipe.toml").write_text(write_recipe(artifact.recipe), encoding="utf-8")
+    parts = list(_PARTS)
+    if artifact.values:
+        (folder / _VALUES).write_text(artifact.values.to_json() + "\n", encoding="utf-8")
+        parts.append(_VALUES)
     manifest = {
         "format": FORMAT,
         "versions": versions(),
@@ -252,7 +267,7 @@ def _write(artifact: Artifact, folder: Path) -> None:
         "seed": artifact.recipe.train.seed,
         "prior": {"sharpness": model.prior.sharpness, "penalty": model.prior.penalty},
         "facts": dict(artifact.facts),
-        "files": {name: file_hash(folder / name) for name in _PARTS},
+        "files": {name: file_hash(folder / name) for name in parts},
     }
     manifest["hash"] = _manifest_hash(manifest)
     (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
@@ -327,6 +342,17 @@ def _check_part(path: Path, wanted: str | None) -> None:
         raise _changed(path)
 
 
+def _read_values(path: Path, wanted: str | None) -> Values:
+    """Return the values in a part of an artifact; none where the manifest names no such part."""
+    if wanted is None:
+        return Values()
+    _check_part(path, wanted)
+    try:
+        return Values.from_json(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{error}, found something else.", where=Where(path)) from error
+
+
 def _calibration(values: Mapping[str, Any]) -> Calibration:
     """Return a calibration from JSON, where tuples are lists."""
     return Calibration(
@@ -348,6 +374,7 @@ def _read_adaptation(path: Path, artifact: str) -> Adaptation:
             examples=int(header["examples"]),
             estimate=json.loads(header["estimate"]),
             calibration=_calibration(json.loads(header.get("calibration", "{}"))),  # older ones have none
+            values=Values.from_json(header.get("values", "{}")),
         )
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise ArtifactError(

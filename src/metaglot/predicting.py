@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from metaglot.calibration import Calibration
 from metaglot.cross_validation import logits
 from metaglot.errors import SettingsError
 from metaglot.kinds.base import Stretch
+from metaglot.kinds.values import Values, with_values
 from metaglot.model import Model, Table, target_table
 from metaglot.space import Task
 from metaglot.types import Example, Span
@@ -36,7 +37,7 @@ class Prediction:
         labels: (label, probability), the most probable first; of kinds whose labels are of stretches, the
             whole text's alone, or none.
         spans: (labelled stretch, probability) of the answer, in the order of the text, the outer first;
-            empty for kinds without.
+            empty for kinds without. Each has its canonical value, where one is known.
         sure: whether the first label, or the least probable stretch, is probable enough; None where
             nobody asked.
         scope: p-value of the text being like the examples, near 0 for a text of no known label; None
@@ -66,6 +67,7 @@ class Prediction:
                     "end": span.end,
                     "label": span.label,
                     "text": self.text[span.start : span.end],
+                    **({"value": span.value} if span.value else {}),
                     "probability": round(p, 6),
                 }
                 for span, p in self.spans
@@ -137,7 +139,11 @@ def predict(
     batch = table.batch(model, range(len(examples)), labels)
     outputs = logits(artifact, None if adaptation is None else adaptation.head, batch)
     if not by_label:
-        return _structured(model, table, outputs, labels, calibration, adaptation is not None, unsure_below)
+        answers = _structured(
+            model, table, outputs, labels, calibration, adaptation is not None, unsure_below
+        )
+        own = Values() if adaptation is None else adaptation.values
+        return [_canonical(answer, own, artifact.values) for answer in answers]
     values, places = calibration.probabilities(outputs).sort(dim=-1, descending=True, stable=True)
     if coverage is None:
         counts = [min(top or TOP, len(labels))] * len(texts)
@@ -193,6 +199,13 @@ def _structured(
             )
         )
     return found
+
+
+def _canonical(prediction: Prediction, own: Values, sources: Values) -> Prediction:
+    """Return a prediction whose stretches have the values that are known for them."""
+    spans = with_values([span for span, _ in prediction.spans], prediction.text, own, sources)
+    chances = [chance for _, chance in prediction.spans]
+    return replace(prediction, spans=tuple(zip(spans, chances, strict=True)))
 
 
 def _sureness(span: Span, places: Sequence[Stretch], chances: Sequence[float]) -> float:

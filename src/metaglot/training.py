@@ -21,6 +21,7 @@ from metaglot.drawing import fingerprint, with_codes
 from metaglot.encoders import Encoder, load_encoder
 from metaglot.errors import SettingsError, StorageError, suggestion
 from metaglot.kinds import KINDS, Kind
+from metaglot.kinds.values import Values
 from metaglot.label_scores import LabelScores
 from metaglot.learners import LEARNERS
 from metaglot.learners.base import Learner
@@ -145,7 +146,9 @@ def assemble(fitted: Fitted, recipe: Recipe, learner: Learner, result: TrainResu
         },
         "training": result.history.facts(),
     }
-    return Artifact(sources.model, learner, result.meta, recipe, facts)
+    spanned = sources.model.kind.shots == "example"
+    values = Values.of(e for task in space.sources for e in task.pool) if spanned else Values()
+    return Artifact(sources.model, learner, result.meta, recipe, facts, values=values)
 
 
 def train_learners(

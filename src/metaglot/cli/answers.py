@@ -32,7 +32,7 @@ def shown(predictions: Sequence[Prediction], kind: str) -> RenderableType:
     if kind == PARSING:
         return Group(*(part for prediction in predictions for part in _tree(prediction)))
     if kind in ("tagging", "frames"):
-        return _spans_table(predictions)
+        return _spans_table(predictions, whole="frame" if kind == "frames" else "")
     return _table(predictions)
 
 
@@ -48,21 +48,33 @@ def _tree(prediction: Prediction) -> list[RenderableType]:
     return [line, draw_tree(prediction.text, [span for span, _ in prediction.spans])]
 
 
-def _spans_table(predictions: Sequence[Prediction]) -> Table:
-    """Texts with their spans in brackets, `[kitchen]area 98%`, and what is said of the whole."""
+def _spans_table(predictions: Sequence[Prediction], whole: str) -> Table:
+    """Texts with their spans in brackets, `[kitchen]area 98%` or `[blau]color=blue 97%`.
+
+    `whole` heads a column with what they say together, `LightSet(color=blue, area=Küche) 95%`, and is empty
+    for a kind whose texts have spans alone.
+    """
     labels = list(dict.fromkeys(span.label for p in predictions for span, _ in p.spans))
     colours = {label: _COLOURS[place % len(_COLOURS)] for place, label in enumerate(labels)}
-    whole = any(p.labels for p in predictions)
     marks = [_marks(prediction) for prediction in predictions]
     table = Table(box=None, pad_edge=False)
-    for name in (["intent"] if whole else []) + ["text"] + ([""] if any(marks) else []):
+    for name in ([whole] if whole else []) + ["text"] + ([""] if any(marks) else []):
         table.add_column(name, overflow="fold")
     for prediction, mark in zip(predictions, marks, strict=True):
         row = [_bracketed(prediction.text, prediction.spans, colours)]
         if whole:
-            row.insert(0, Text(", ".join(f"{name} {p:.0%}" for name, p in prediction.labels), style="bold"))
+            row.insert(0, _frame(prediction))
         table.add_row(*row, *([Text(mark, style="yellow")] if any(marks) else []))
     return table
+
+
+def _frame(prediction: Prediction) -> Text:
+    """The intent and its slots, `LightSet(color=blue, area=Küche)`, and how probable the intent is."""
+    made = Text(overflow="fold")
+    for label, chance in prediction.labels:
+        slots = (f"{s.label}={s.value or prediction.text[s.start : s.end]}" for s, _ in prediction.spans)
+        made.append(label, style="bold").append(f"({', '.join(slots)})").append(f" {chance:.0%}", style="dim")
+    return made
 
 
 def _bracketed(text: str, spans: Sequence[tuple[Span, float]], colours: dict[str, str]) -> Text:
@@ -70,7 +82,8 @@ def _bracketed(text: str, spans: Sequence[tuple[Span, float]], colours: dict[str
     for span, chance in spans:
         made.append(text[at : span.start])
         made.append(f"[{text[span.start : span.end]}]", style=colours[span.label])
-        made.append(f"{span.label} {chance:.0%}", style=f"dim {colours[span.label]}")
+        meant = f"{span.label}={span.value}" if span.value else span.label
+        made.append(f"{meant} {chance:.0%}", style=f"dim {colours[span.label]}")
         at = span.end
     made.append(text[at:])
     return made

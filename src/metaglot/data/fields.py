@@ -106,12 +106,13 @@ def spans(value: Any, column: str, text: str) -> tuple[Span, ...]:
     """Read stretches of the text: characters, whatever the keys' names say of bytes.
 
     Raises:
-        Fault: it is no list of spans, or one of them is outside of the text or empty.
+        Fault: it is no list of spans, or one of them is outside of the text or empty, or its value is
+            neither a text nor a number.
     """
     if value in (None, "", []):
         return ()
     hint = (
-        "A span is {'start': …, 'end': …, 'label': …} in characters; "
+        "A span is {'start': …, 'end': …, 'label': …} in characters, and may have a 'value'; "
         "columns={'spans': ''} leaves the column out."
     )
     if not isinstance(value, list):
@@ -126,8 +127,29 @@ def spans(value: Any, column: str, text: str) -> tuple[Span, ...]:
             raise Fault(f"expected two numbers and a label, found {shown(span)}.", column, hint)
         if not _checked(label, column).strip():
             raise Fault(f"expected a span with a label, found {shown(span)}.", column, hint)
-        found.append(Span(*inside(start, end, column, text, hint), label))
+        start, end = inside(start, end, column, text, hint)
+        value = _value(span.get("value"), column)
+        found.append(Span(start, end, label, "" if value == text[start:end] else value))
     return tuple(found)
+
+
+def _value(value: Any, column: str) -> str:
+    """Return what a span means, as a text; empty where nothing is said.
+
+    Raises:
+        Fault: it is neither a text nor a number.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return _checked(value, column).strip()
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
+        raise Fault(
+            f"expected a span's value, a text or a number of up to 15 digits, found {shown(value)}.",
+            column,
+            "The value is what the span means: {'start': …, 'end': …, 'label': 'colour', 'value': 'blue'}.",
+        )
+    return f"{value:.15g}"
 
 
 def inside(start: int, end: int, column: str, text: str, hint: str = "") -> tuple[int, int]:

@@ -165,7 +165,7 @@ def _cached(code: str, path: Path, key: str, per_intent: int, seed: int) -> Part
     part = build(code, path, per_intent, seed)
     header = [code, len(part.examples), part.templates, part.skipped, part.own_lists]
     rows = [
-        [e.id, e.text, e.label, e.split, e.group, [(s.start, s.end, s.label) for s in e.spans]]
+        [e.id, e.text, e.label, e.split, e.group, [(s.start, s.end, s.label, s.value) for s in e.spans]]
         for e in part.examples
     ]
     write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [header, *rows]))

@@ -164,8 +164,8 @@ class _Sentence:
                 self.add(self.grammar.rule(node.rule_name), depth)
             case ast.ListReference():
                 start = self.length
-                self.value(node, depth)
-                self.spans.append(Span(start, self.length, node.slot_name))
+                value = self.value(node, depth)
+                self.spans.append(Span(start, self.length, node.slot_name, value))
             case _:
                 raise TemplateError(f"hassil has a new kind of expression, {type(node).__name__}")
 
@@ -179,49 +179,67 @@ class _Sentence:
         # hassil puts a space on either side of each part, which Thai or Chinese has not
         return [ast.Sequence(items=item.items[1:-1]) for item in items]
 
-    def value(self, node: ast.ListReference, depth: int) -> None:
+    def value(self, node: ast.ListReference, depth: int) -> str:
+        """Write a value of a list; return what it stands for, empty where that is what is written."""
         name = node.list_name
         if bounds := node.get_inline_range():
-            self.number(*bounds, digits=True, words=False)
-        elif name in self.grammar.fillers:
+            return str(self.number(*bounds, digits=True, words=False))
+        if name in self.grammar.fillers:
             self.write(self.rng.choice(self.grammar.fillers[name]))
-        elif name not in self.grammar.lists:
+            return ""
+        if name not in self.grammar.lists:
             raise TemplateError(f"there is no list {{{name}}}")
-        elif values := self.grammar.lists[name].get("values"):
+        if values := self.grammar.lists[name].get("values"):
             value = self.rng.choice(values)
-            self.add(self.grammar.parse(str(value["in"] if isinstance(value, dict) else value)), depth)
-        elif limits := self.grammar.lists[name].get("range"):
-            self.number(
+            if not isinstance(value, dict):
+                value = {"in": value}
+            self.add(self.grammar.parse(str(value["in"])), depth)
+            return _meant(value.get("out"))
+        if limits := self.grammar.lists[name].get("range"):
+            # Of a `multiplier` (−1 to turn down by) the stretch says nothing: the words around it do.
+            number = self.number(
                 int(limits["from"]),
                 int(limits["to"]),
                 int(limits.get("step", 1)),
                 digits=limits.get("digits", True),
                 words=limits.get("words", True),
             )
-        else:
-            raise TemplateError(f"the list {{{name}}} has neither values nor a range, and no fillers")
+            return str(number)
+        raise TemplateError(f"the list {{{name}}} has neither values nor a range, and no fillers")
 
-    def number(self, first: int, last: int, step: int, *, digits: bool, words: bool) -> None:
+    def number(self, first: int, last: int, step: int, *, digits: bool, words: bool) -> int:
         number = self.rng.randrange(first, last + 1, step)
         spell = self.grammar.spell if words else None
         if spell is None or (digits and self.rng.random() >= _WORDS_SHARE):
             self.write(str(number))
-            return
+            return number
         if self.parts and self.parts[-1][-1] in _NOT_AFTER_WORDS:
             raise Unnatural
         self.write(spell(number))
         self.spelt_end = self.length
+        return number
+
+
+def _meant(out: Any) -> str:
+    """Return what a list says that a value stands for, as a text: of several things all."""
+    if out is None:
+        return ""
+    return ", ".join(map(str, out)) if isinstance(out, list) else str(out)
 
 
 def _trim(text: str, spans: Sequence[Span]) -> tuple[str, tuple[Span, ...]]:
-    """Return `text` without a space at its end, and `spans` without any at theirs; empty ones are dropped."""
+    """Return `text` without a space at its end, and `spans` without any at theirs; empty ones are dropped.
+
+    A value that is what the text says goes too.
+    """
     trimmed = []
     for span in spans:
-        value = text[span.start : span.end]
-        start = span.start + len(value) - len(value.lstrip())
-        end = span.start + len(value.rstrip())
+        written = text[span.start : span.end]
+        start = span.start + len(written) - len(written.lstrip())
+        end = span.start + len(written.rstrip())
         if start < end:
-            trimmed.append(Span(start, end, span.label))
+            value = "" if span.value == text[start:end] else span.value
+            trimmed.append(Span(start, end, span.label, value))
     return text.rstrip(), tuple(sorted(trimmed, key=lambda s: (s.start, -s.end, s.label)))
 
 
