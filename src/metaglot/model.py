@@ -12,10 +12,10 @@ import torch
 
 from metaglot.encoders import Encoder
 from metaglot.kinds import KINDS, Kind
-from metaglot.kinds.base import Stretch
+from metaglot.kinds.base import NOTHING, Stretch
 from metaglot.label_scores import LabelScores
 from metaglot.learners.base import IGNORED
-from metaglot.prior import Prior, SourceLanguage, fit_prior, take_labels
+from metaglot.prior import PENALTIES, Prior, SourceLanguage, fit_prior, take_labels
 from metaglot.space import Groups, Rows, Task, TaskSpace, generator
 from metaglot.types import Answer, Batch, Example
 
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# Of so many units the prior is learned; more make it slower, and hardly better.
-_PRIOR_UNITS = 30_000
+# The prior is learned of at most so many units, and so many multiplications a pass: units × labels × columns.
+# More make it slower, and hardly better.
+_PRIOR_UNITS, _PRIOR_WORK = 30_000, 2e9
+# Of the units of a support set that are nothing so many are learned from, for each of its examples. Fifty
+# sentences have 2,500, and with all of them trees are no better.
+_NOTHINGS = 8
 # A column of a smaller deviation says nothing; blown up it would say too much of the first that differs.
 _CONSTANT = 1e-4
 
@@ -167,10 +171,24 @@ class Table:
         )
 
     def support(self, model: Model, rows: Rows | Tensor | Sequence[int], labels: Sequence[str]) -> Batch:
-        """Return the units of the examples at `rows` that have a label of the inventory."""
+        """Return the units of the examples at `rows` that are learned from.
+
+        They have a label of the inventory; and of those that are `NOTHING`, where that is a label, some are
+        taken, the same ones in every draw: nearly all stretches of a text are no node of its tree.
+        """
         batch = self.batch(model, rows, labels)
-        known = batch.targets != IGNORED
-        return batch if bool(known.all()) else batch[known]
+        learned = batch.targets != IGNORED
+        if NOTHING in labels:
+            nothing = torch.nonzero(batch.targets == list(labels).index(NOTHING)).flatten()
+            order = self._chances[self.units(rows)][nothing].argsort()
+            learned[nothing[order[_NOTHINGS * len(rows) :]]] = False
+        return batch if bool(learned.all()) else batch[learned]
+
+    @cached_property
+    def _chances(self) -> Tensor:
+        """A number from 0 to 1 for each unit `[U]`."""
+        found = generator("units", self.task.language).random(len(self.targets), dtype=np.float32)
+        return torch.from_numpy(found)
 
 
 @dataclass(frozen=True)
@@ -227,11 +245,17 @@ def fit_sources(space: TaskSpace, encoder: Encoder, groups: str | Mapping[str, s
                 labels=torch.tensor([place[label] for label in table.task.labels]),
             )
         )
-    log_shares = None
+    penalties, log_shares = PENALTIES, None
     if kind.shots == "example":  # support sets say how frequent labels are, and most units have the same one
         languages, log_shares = _thinned(languages, len(space.labels))
+        penalties = PENALTIES[::2]
     prior, scores = fit_prior(
-        languages, shared, len(space.labels), parallel=space.corpus.parallel, log_shares=log_shares
+        languages,
+        shared,
+        len(space.labels),
+        parallel=space.corpus.parallel,
+        penalties=penalties,
+        log_shares=log_shares,
     )
     model = Model(encoder, space.corpus.kind, space.labels, scalers, prior, grouped)
     tables = (replace(table, prior=score) for table, score in zip(parts, scores, strict=True))
@@ -287,8 +311,9 @@ def _thinned(languages: Sequence[SourceLanguage], n_labels: int) -> tuple[list[S
     """
     targets = torch.cat([source.targets for source in languages])
     counts = targets.bincount(minlength=n_labels)
+    limit = min(_PRIOR_UNITS, _PRIOR_WORK / (n_labels * languages[0].features.shape[1]))
     most = int(counts.max())
-    while int(counts.clamp(max=most).sum()) > _PRIOR_UNITS:
+    while most > 1 and int(counts.clamp(max=most).sum()) > limit:
         most = most * 9 // 10
     shares = (most / counts.clamp(min=1)).clamp(max=1.0)
     chance = torch.from_numpy(generator("thin", len(targets)).random(len(targets), dtype=np.float32))

@@ -1,0 +1,69 @@
+"""What of an example's units is learned from."""
+
+import pytest
+import torch
+
+from kind_corpora import corpus, encoder
+from metaglot import model as model_module
+from metaglot.kinds.base import NOTHING
+from metaglot.learners.base import IGNORED
+from metaglot.model import fit_sources
+from metaglot.prior import PENALTIES
+from metaglot.space import TaskSpace
+
+
+@pytest.fixture(scope="module")
+def parsed():
+    made = corpus("parsing")
+    return fit_sources(TaskSpace.of(made, [made.languages[-1]]), encoder())
+
+
+def test_of_units_that_are_nothing_some_are_learned_from_and_of_the_others_all(parsed, monkeypatch):
+    monkeypatch.setattr(model_module, "_NOTHINGS", 1)
+    table = parsed.tables[0]
+    labels = table.task.labels
+    rows = [0, 2, 3]
+    every = table.batch(parsed.model, rows, labels)
+    support = table.support(parsed.model, rows, labels)
+    nothing = labels.index(NOTHING)
+
+    def counts(batch):
+        return torch.bincount(batch.targets[batch.targets != IGNORED], minlength=len(labels))
+
+    expected = counts(every)
+    assert expected[nothing] > len(rows)
+    expected[nothing] = len(rows)
+    assert torch.equal(counts(support), expected)
+    again = table.support(parsed.model, rows, labels)
+    assert torch.equal(support.targets, again.targets)
+    assert all(torch.equal(support.inputs[name], again.inputs[name]) for name in support.inputs)
+
+
+def test_where_there_are_few_of_them_all_are_learned_from(parsed, monkeypatch):
+    monkeypatch.setattr(model_module, "_NOTHINGS", 10_000)
+    table = parsed.tables[0]
+    rows = range(len(table.examples))
+    every = table.batch(parsed.model, rows, table.task.labels)
+    assert len(table.support(parsed.model, rows, table.task.labels)) == int((every.targets != IGNORED).sum())
+
+
+def test_the_prior_is_learned_of_as_many_units_as_its_work_allows(parsed, monkeypatch):
+    seen = []
+
+    def watched(languages, widths, n_labels, *, penalties, log_shares, **others):
+        learned = sum(int(source.learned.sum()) for source in languages)
+        seen.append((learned, n_labels * sum(widths.values()), log_shares, penalties))
+        return fit_prior(languages, widths, n_labels, penalties=penalties, log_shares=log_shares, **others)
+
+    fit_prior = model_module.fit_prior
+    monkeypatch.setattr(model_module, "fit_prior", watched)
+    made = corpus("parsing")
+    space = TaskSpace.of(made, [made.languages[-1]])
+    fit_sources(space, encoder())
+    monkeypatch.setattr(model_module, "_PRIOR_WORK", 60 * seen[0][1])
+    fit_sources(space, encoder())
+    (whole, _, kept, penalties), (part, _, shares, _) = seen
+    assert torch.equal(kept, torch.zeros_like(kept))
+    assert 20 < part < 100 < whole
+    assert shares.min() < 0
+    assert set(penalties) < set(PENALTIES)
