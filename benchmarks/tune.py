@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from metaglot.evaluation.report import Report
 from metaglot.storage import write_json
 from metaglot.training import fit, train_learners
 from metaglot.tuning import tune, tune_settings
+from metaglot.types import Corpus
 
 HELD_OUT = ("eus", "mal", "tha")
 SHOTS = (0, 4)
@@ -56,12 +58,34 @@ def main() -> None:
     languages = [*SOURCES[: options.sources], *HELD_OUT]
     chosen = {"languages": languages, "per_intent": options.per_intent}
     corpus = load_corpus("home-assistant", options=chosen)
+    recipe = Recipe(corpus="home-assistant", corpus_options=chosen, held_out=HELD_OUT)
     result = {
         "command": f"python benchmarks/tune.py --minutes {options.minutes:g} --ways {options.ways}",
         "held_out": list(HELD_OUT),
         "sources": len(languages) - len(HELD_OUT),
         "per_intent": options.per_intent,
         "draws": options.draws,
+    } | circumstances()
+    rows = earlier(options.json, result)
+    result["rows"] = rows
+    if "frozen" not in rows:
+        rows["frozen"] = judge(corpus, recipe, "e5-small+ngrams", SHOTS, options.draws)
+    with tempfile.TemporaryDirectory() as made:
+        for name in names:
+            if name in rows:
+                continue
+            settings = tune_settings(minutes=options.minutes, **WAYS[name])
+            folder = tune(corpus, settings, out=Path(made) / name.replace(" ", "-"), held_out=HELD_OUT)
+            found = judge(corpus, recipe, f"{folder}+ngrams", SHOTS, options.draws)
+            rows[name] = found | tuning_of(folder)
+            if options.json:
+                write_json(options.json, result)
+    show(rows, SHOTS, f"languages held out: {', '.join(HELD_OUT)}")
+
+
+def circumstances() -> dict[str, Any]:
+    """Return what times and numbers depend on besides the command."""
+    return {
         "machine": {
             "processor": platform.machine(),
             "cores": os.cpu_count(),
@@ -69,32 +93,29 @@ def main() -> None:
         },
         "versions": versions(),
     }
-    rows = earlier(options.json, result)
-    result["rows"] = rows
-    if "frozen" not in rows:
-        rows["frozen"] = judge(corpus, chosen, "e5-small", options.draws)
-    with tempfile.TemporaryDirectory() as made:
-        for name in names:
-            if name in rows:
-                continue
-            settings = tune_settings(minutes=options.minutes, **WAYS[name])
-            folder = tune(corpus, settings, out=Path(made) / name.replace(" ", "-"), held_out=HELD_OUT)
-            facts = json.loads((folder / "tuning.json").read_text(encoding="utf-8"))
-            rows[name] = judge(corpus, chosen, str(folder), options.draws) | {
-                "texts_per_second": facts["drawn"] / facts["training_seconds"],
-                "texts": facts["texts"],
-                **{key: facts[key] for key in ("drawn", "steps", "seconds", "share", "curve", "ways")},
-            }
-            if options.json:
-                write_json(options.json, result)
-    table = Table(title=f"languages held out: {', '.join(HELD_OUT)}")
-    for column in ("encoder", "texts/s", "minutes", *(f"k = {k}" for k in SHOTS)):
+
+
+def tuning_of(folder: Path) -> dict[str, Any]:
+    """Return what a result says of how an encoder was tuned."""
+    facts = json.loads((folder / "tuning.json").read_text(encoding="utf-8"))
+    return {
+        "texts_per_second": facts["drawn"] / facts["training_seconds"],
+        "texts": facts["texts"],
+        "settings": {key: value for key, value in facts["settings"].items() if value is not None},
+        **{key: facts[key] for key in ("drawn", "steps", "seconds", "share", "curve", "ways")},
+    }
+
+
+def show(rows: dict[str, Any], shots: Sequence[int], title: str) -> None:
+    """Print a line for each encoder."""
+    table = Table(title=title)
+    for column in ("encoder", "drawn/s", "minutes", *(f"k = {k}" for k in shots)):
         table.add_column(column, justify="right")
     for name, row in rows.items():
         speed = (
-            [f"{row['texts_per_second']:.0f}", f"{row['seconds'] / 60:.1f}"] if "steps" in row else ["", ""]
+            [f"{row['texts_per_second']:.1f}", f"{row['seconds'] / 60:.1f}"] if "steps" in row else ["", ""]
         )
-        table.add_row(name, *speed, *(f"{row['accuracy'][str(k)]:.3f}" for k in SHOTS))
+        table.add_row(name, *speed, *(f"{row['accuracy'][str(k)]:.3f}" for k in shots))
     Console().print(table)
 
 
@@ -107,24 +128,19 @@ def earlier(path: Path | None, result: dict[str, Any]) -> dict[str, Any]:
     return rows if found == result else {}
 
 
-def judge(corpus, chosen, encoder, draws):
-    """Return the accuracy of `auto` on the held-out languages, the mean over them, by number of shots."""
-    recipe = Recipe(
-        corpus="home-assistant",
-        corpus_options=chosen,
-        held_out=HELD_OUT,
-        encoder=f"{encoder}+ngrams",
-    )
+def judge(corpus: Corpus, recipe: Recipe, encoder: str, shots: Sequence[int], draws: int) -> dict[str, Any]:
+    """Return the accuracy of `auto` on the recipe's held-out languages, the mean over them, by shots."""
+    recipe = recipe.model_copy(update={"encoder": encoder})
     fitted = fit(corpus, recipe)
     trained = train_learners(fitted, recipe, ["auto"])
     learners = {name: (learner, result.meta) for name, (learner, result) in trained.items()}
-    records = run_grid(fitted.sources, fitted.space, learners, baselines=(), shots=SHOTS, draws=draws)
+    records = run_grid(fitted.sources, fitted.space, learners, baselines=(), shots=shots, draws=draws)
     report = Report(records)
     return {
-        "accuracy": {str(k): report.cell("auto", k).mean for k in SHOTS},
+        "accuracy": {str(k): report.cell("auto", k).mean for k in shots},
         "by_language": {
             str(k): dict(zip(report.languages, report.values("auto", k).mean(1).tolist(), strict=True))
-            for k in SHOTS
+            for k in shots
         },
     }
 

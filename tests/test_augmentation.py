@@ -429,12 +429,15 @@ def test_a_spoilt_prior_is_a_random_head_more_the_same_in_support_and_query():
 
 def test_half_of_the_training_episodes_have_a_spoilt_prior_and_by_zero_none(sources):
     plain, spoilt = TrainSettings(prior_noise=0.0), TrainSettings(prior_noise=0.3)
-    assert TrainSettings().prior_noise == 0.3
+    by_default = TrainSettings()
+    assert by_default.prior_noise is None and drawing.PRIOR_NOISE == {"label": 0.3, "example": 0.0}
     changed = []
     for number in range(40):
         ours, theirs, again = (drawing.source_episode(sources, s, number) for s in (plain, spoilt, spoilt))
         assert torch.equal(ours.support.inputs["dense"], theirs.support.inputs["dense"])
         assert torch.equal(theirs.support.prior, again.support.prior)
+        default = drawing.source_episode(sources, by_default, number)
+        assert torch.equal(theirs.support.prior, default.support.prior)
         changed.append(not torch.equal(ours.support.prior, theirs.support.prior))
         assert changed[-1] != torch.equal(ours.query.prior, theirs.query.prior)
     assert 10 < sum(changed) < 30

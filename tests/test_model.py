@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from kind_corpora import corpus, encoder
+from metaglot import drawing
 from metaglot import model as model_module
+from metaglot.config import TrainSettings
 from metaglot.kinds.base import NOTHING
 from metaglot.learners.base import IGNORED
 from metaglot.model import fit_sources
@@ -67,3 +69,12 @@ def test_the_prior_is_learned_of_as_many_units_as_its_work_allows(parsed, monkey
     assert 20 < part < 100 < whole
     assert shares.min() < 0
     assert set(penalties) < set(PENALTIES)
+
+
+def test_priors_of_tasks_that_count_sentences_are_not_spoilt_by_default(parsed):
+    calm, by_default, spoilt = (
+        [drawing.source_episode(parsed, TrainSettings(prior_noise=noise), n).query.prior for n in range(6)]
+        for noise in (0.0, None, 0.3)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(calm, by_default, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(calm, spoilt, strict=True))

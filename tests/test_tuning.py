@@ -420,7 +420,7 @@ def test_a_damaged_checkpoint_is_named(base, corpus, tmp_path):
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_leaves_no_folder(base, corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("metaglot.tuning.run.supervised_contrastive", lambda v, *_: v.sum() * float("nan"))
+    monkeypatch.setattr("metaglot.tuning.losses.supervised_contrastive", lambda v, *_: v.sum() * float("nan"))
     with pytest.raises(TrainingError, match=r"loss of nan.*at step 0.*\n.*Lower the rate, which is 5e-05"):
         run(corpus, base, tmp_path / "t")
     assert not (tmp_path / "t").exists()

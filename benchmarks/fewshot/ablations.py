@@ -65,6 +65,8 @@ class Ablation:
 ABLATIONS = {
     PLAIN: Ablation(),
     "languages drawn by size": Ablation({"train.balance": 0.0}),
+    "no spoilt priors": Ablation({"train.prior_noise": 0.0}),
+    "priors spoilt by 1": Ablation({"train.prior_noise": 1.0}),
     "feature dropout 0.1": Ablation({"train.feature_dropout": 0.1}),
     "feature dropout 0.3": Ablation({"train.feature_dropout": 0.3}),
     "mixup 0.5": Ablation({"train.mixup": 0.5}),

@@ -58,7 +58,8 @@ class TrainSettings(_Settings):
             those; (1, 2, 4, 8, 16) and (2, 5, 10, 20, 50) where absent.
         queries: the most query examples per label.
         feature_dropout: the share of an episode's feature columns that are zero in support and query.
-        prior_noise: how far the prior's scores are spoilt in half of the episodes, in their deviations.
+        prior_noise: how far the prior's scores are spoilt in half of the episodes, in their deviations;
+            0.3 where k counts examples of a label, and 0 where it counts sentences, if absent.
         mixup: a of Beta(a, a), by which support examples of one label are mixed; 0 does not mix.
         accumulate: episodes whose gradient is worked out at once; by what memory allows where 0.
         memory: MiB that their graph may take; half of what is free where 0.
@@ -90,7 +91,7 @@ class TrainSettings(_Settings):
     shots: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
     queries: Positive = 8
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    prior_noise: NotNegativeNumber = 0.3
+    prior_noise: NotNegativeNumber | None = None
     mixup: NotNegativeNumber = 0.0
     accumulate: NotNegative = 0
     memory: NotNegative = 0

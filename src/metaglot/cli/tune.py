@@ -13,6 +13,7 @@ from metaglot.cli.options import (
     CorpusArgument,
     Encoding,
     HeldOut,
+    KindOption,
     Parallel,
     Seed,
     SourcesOption,
@@ -34,6 +35,7 @@ def tune(
     encoder: Annotated[str | None, _option("What is tuned; e5-small by default.")] = None,
     held_out: HeldOut = None,
     sources: SourcesOption = None,
+    kind: KindOption = None,
     column: Columns = None,
     encoding: Encoding = None,
     parallel: Parallel = None,
@@ -41,7 +43,8 @@ def tune(
     embeddings: Annotated[bool, typer.Option("--embeddings", help="Tune the embeddings too.")] = False,
     rank: Annotated[int | None, _option("Of LoRA's updates; 8 by default.")] = None,
     loss: Annotated[
-        str | None, _option("contrastive, classification or both; contrastive by default.")
+        str | None,
+        _option("contrastive, classification or both; contrastive by default, classification for pairs."),
     ] = None,
     temperature: Annotated[float | None, _option("Of the contrastive loss; 0.05 by default.")] = None,
     minutes: Annotated[float | None, _option("The most that it may take; without end by default.")] = None,
@@ -108,7 +111,7 @@ def tune(
     )
     # What is wrong is said before anything is read.
     check_free(out_dir)
-    loaded = load(corpus, mapping(column), parallel, **({} if encoding is None else {"encoding": encoding}))
+    loaded = load(corpus, mapping(column), parallel, kind=kind, encoding=encoding or "utf-8")
     folder = run(
         loaded,
         settings,
@@ -120,7 +123,8 @@ def tune(
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     say(
         f"Tuned {facts['base']['name']} on {len(facts['tuned_on'])} languages: {facts['steps']} steps, "
-        f"{facts['drawn']:,} texts, {facts['seconds'] / 60:.1f} minutes."
+        f"{facts['drawn']:,} {'pairs' if loaded.kind == 'pairs' else 'texts'}, "
+        f"{facts['seconds'] / 60:.1f} minutes."
     )
     if facts["ways"]:
         _, zero, few = facts["curve"][0]
@@ -129,7 +133,12 @@ def tune(
             f"On {', '.join(facts['validation'])}, kept apart: zero-shot {zero:.1%} → {zero_now:.1%}, "
             f"few-shot {few:.1%} → {few_now:.1%}, with {1 - facts['share']:.0%} of the pretrained weights."
         )
-    say(f"Saved in {folder}. Next: metaglot train {corpus} --encoder {folder}+ngrams --out MODEL")
+    # Pairs have features of their own for words in common.
+    features = str(folder) if loaded.kind == "pairs" else f"{folder}+ngrams"
+    say(
+        f"Saved in {folder}. Next: metaglot train {corpus}{'' if kind is None else f' --kind {kind}'} "
+        f"--encoder {features} --out MODEL"
+    )
 
 
 def _languages_or_share(text: str | None) -> float | list[str] | None:

@@ -20,6 +20,7 @@ from metaglot.tuning.body import Body
 from metaglot.tuning.folder import check_free, write_folder
 from metaglot.tuning.languages import divide
 from metaglot.tuning.probe import Probe
+from metaglot.tuning.reading import Reading
 from metaglot.tuning.run import Run
 from metaglot.tuning.settings import TuneSettings, tune_settings
 from metaglot.types import Corpus
@@ -44,7 +45,7 @@ def tune(
     """Tune an encoder on a corpus's source languages; the same call goes on where it was stopped.
 
     Args:
-        corpus: the examples.
+        corpus: the examples, labelled texts or pairs of texts.
         settings: what adapts, the loss, the time …
         out: the folder to make; it is an ordinary Hugging Face folder, and `str(out)` an encoder's name.
         held_out: languages that nothing is learned from, as in `metaglot.Recipe`. Give the same ones.
@@ -60,11 +61,7 @@ def tune(
     """
     settings, out = settings or TuneSettings(), Path(out)
     check_free(out)
-    if corpus.kind != "classification":
-        raise SettingsError(
-            f"expected a corpus of the kind 'classification' to tune an encoder on, found {corpus.kind!r}.",
-            hint="Its loss takes one label a text: tune on labelled texts first.",
-        )
+    settings, reading = settings.for_kind(corpus.kind), Reading(corpus.kind)
     encoder = _transformer(settings)
     space = TaskSpace.of(corpus, held_out, sources=sources)
     tuned_on, apart = divide(space, settings)
@@ -72,8 +69,8 @@ def tune(
         notices([*space.notices, *([] if apart or settings.keep is not None else [_UNJUDGED])])
     batches = Batches(tuned_on, settings)
     body = Body(encoder.folder, encoder.settings, settings)
-    sample = [e.text for e in batches.pool[:: max(1, len(batches.pool) // 512)]]
-    mean = sum(map(len, body.tokens(sample))) / len(sample)
+    sample = batches.pool[:: max(1, len(batches.pool) // 512)]
+    mean = sum(map(len, body.tokens(reading.texts(sample)))) / len(sample)
     languages = {
         "tuned_on": [task.language for task in tuned_on],
         "validation": [task.language for task in apart],
@@ -88,7 +85,8 @@ def tune(
     run = Run(
         body,
         batches,
-        Probe(tuned_on, apart, mean, settings.seed) if apart else None,
+        reading,
+        Probe(tuned_on, apart, mean, reading, settings.seed) if apart else None,
         settings,
         json.loads(json.dumps(key)),
         out.with_name(f".{out.name}.checkpoint.safetensors"),
@@ -102,7 +100,12 @@ def tune(
             "prefix": encoder.settings.prefix,
             "pooling": encoder.settings.pooling,
         },
-        "corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint, "licence": corpus.licence},
+        "corpus": {
+            "name": corpus.name,
+            "kind": corpus.kind,
+            "fingerprint": corpus.fingerprint,
+            "licence": corpus.licence,
+        },
         "settings": asked,
         "texts": len(batches.pool),
         "drawn": run.drawn,

@@ -153,6 +153,8 @@ def card(facts: Mapping[str, Any]) -> str:
         curves += "\nShare of the way from the pretrained weights to the tuned ones:\n\n"
         curves += f"| share | {table[8:]}{ways}"
     base, made = facts["base"], facts["versions"]
+    pairs = corpus["kind"] == "pairs"
+    count = f"{facts['texts']:,}, of which {facts['drawn']:,} were drawn, some several times"
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -167,7 +169,7 @@ language: {json.dumps(facts["tuned_on"])}
 | Licence of the weights | that of `{base["name"]}` |
 | Corpus | `{corpus["name"]}`, fingerprint `{corpus["fingerprint"][:16]}` |
 | Licence of the data | {corpus["licence"] or "not stated by the corpus: ask its owner"} |
-| Texts | {facts["texts"]:,}, of which {facts["drawn"]:,} were drawn, some several times |
+| {"Pairs" if pairs else "Texts"} | {count} |
 | Length | {facts["steps"]} steps, {facts["seconds"] / 60:.1f} minutes |
 | Share of the pretrained weights | {1 - facts["share"]:.2f} |
 | Made with | metaglot {made["metaglot"]}, torch {made["torch"]} |
@@ -184,7 +186,7 @@ language: {json.dumps(facts["tuned_on"])}
 ## How to use it
 
 ```
-metaglot train CORPUS --encoder DIR+ngrams --out MODEL
+metaglot train CORPUS --encoder DIR{"" if pairs else "+ngrams"} --out MODEL
 ```
 
 Texts take the prefix `{base["prefix"]}`. A vector is made of the last layer's states (pooling:

@@ -76,3 +76,27 @@ class Head(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """Return logits `[n, C]`."""
         return F.linear((vectors - self.mean) * self.scale, self.weight, self.bias)
+
+
+class Objective(nn.Module):
+    """The loss of a run: one of them, or their sum.
+
+    Args:
+        loss: `contrastive`, `classification` or `both`.
+        temperature: τ of the contrastive loss.
+        head: of `classification`; None where there is none.
+    """
+
+    def __init__(self, loss: str, temperature: float, head: Head | None) -> None:
+        super().__init__()
+        self.contrastive, self.temperature = loss != "classification", temperature
+        self.head = head
+
+    def forward(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss, a scalar, of features `[n, d]` and labels `[n]`."""
+        loss = torch.zeros((), device=features.device)
+        if self.contrastive:
+            loss = loss + supervised_contrastive(features, targets, self.temperature)
+        if self.head is not None:
+            loss = loss + F.cross_entropy(self.head(features), targets)
+        return loss

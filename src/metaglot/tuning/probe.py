@@ -4,7 +4,7 @@ Two accuracies on source languages that are kept apart, the mean over them:
 
 - zero-shot: of a ridge head that learned from texts of the languages that are tuned on, every
   language's features centred on their own mean;
-- few-shot: of ridge heads that learned from four examples a label of the language itself.
+- few-shot: of ridge heads that learned from four examples a label of the language itself, sixteen pairs.
 
 Their mean decides. The languages that are held out from the corpus have no part in it.
 """
@@ -21,16 +21,17 @@ from metaglot.errors import DataError
 from metaglot.learners.closed_form import dual, inverse_of, one_hot
 from metaglot.model import Scaler
 from metaglot.space import Draw, Task, draw_episode, generator
+from metaglot.tuning.reading import Reading
 from metaglot.types import Example
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Texts and tokens that one judgement encodes: some seconds of two cores.
-TEXTS, TOKENS = 800, 24_000
+# Examples, and tokens for each of an example's texts, that one judgement encodes: some seconds of two cores.
+EXAMPLES, TOKENS = 800, 24_000
 # Of them, for the head of zero-shot to learn from.
 SHARE = 0.4
-SHOTS, QUERIES, DRAWS = 4, 8, 5
+QUERIES, DRAWS = 8, 5
 PENALTY = 1.0
 
 
@@ -48,12 +49,13 @@ class Judgement:
 
 
 class Probe:
-    """A fixed sample of texts, by which features are judged.
+    """A fixed sample of examples, by which features are judged.
 
     Args:
         tuned_on: the languages that are tuned on.
         apart: those that are not, at least one.
-        mean_tokens: of a text, so that longer ones are fewer.
+        mean_tokens: of an example, so that longer ones are fewer.
+        reading: how many texts an example has, and how many of them say something.
         seed: of the sample.
 
     Raises:
@@ -61,9 +63,10 @@ class Probe:
     """
 
     def __init__(
-        self, tuned_on: Sequence[Task], apart: Sequence[Task], mean_tokens: float, seed: int
+        self, tuned_on: Sequence[Task], apart: Sequence[Task], mean_tokens: float, reading: Reading, seed: int
     ) -> None:
-        most = int(min(TEXTS, TOKENS / max(mean_tokens, 1)))
+        most = int(min(EXAMPLES, TOKENS * reading.parts / max(mean_tokens, 1)))
+        self._shots = reading.shots
         labels = sorted({label for task in tuned_on for label in task.labels})
         self.labels = {label: number for number, label in enumerate(labels)}
         self.learn = [_sample(t, int(most * SHARE / len(tuned_on)), seed) for t in tuned_on]
@@ -77,13 +80,13 @@ class Probe:
             )
 
     @property
-    def texts(self) -> list[Example]:
+    def examples(self) -> list[Example]:
         """What is encoded for one judgement, in order."""
         return [e for rows in (*self.learn, *self.judge) for e in rows]
 
     def __call__(self, encode: Callable[[Sequence[Example]], Tensor]) -> Judgement:
-        """Judge features `[n, d]` of texts."""
-        features = encode(self.texts)
+        """Judge features `[n, d]` of examples."""
+        features = encode(self.examples)
         split = list(torch.split(features, [len(rows) for rows in (*self.learn, *self.judge)]))
         learned = torch.cat(split[: len(self.learn)])
         targets = torch.tensor([self.labels[e.label] for rows in self.learn for e in rows])
@@ -110,7 +113,7 @@ class Probe:
     def _episodes(self, rows: Sequence[Example], seed: int) -> list[Draw]:
         labels = sorted({e.label for e in rows})
         try:
-            return [draw_episode(rows, labels, SHOTS, QUERIES, seed, "probe", n) for n in range(DRAWS)]
+            return [draw_episode(rows, labels, self._shots, QUERIES, seed, "probe", n) for n in range(DRAWS)]
         except DataError:
             return []
 

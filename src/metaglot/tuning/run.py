@@ -7,30 +7,27 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 
 from metaglot.checkpoint import State
-from metaglot.config import TrainSettings
 from metaglot.descent import Descent, global_norm
-from metaglot.errors import ArtifactError, SettingsError, TrainingError, Where
+from metaglot.errors import SettingsError, TrainingError
 from metaglot.progress import progress
-from metaglot.storage import explained
-from metaglot.tensor_files import load_tensors, save_tensors
 from metaglot.tuning.batches import Batches
 from metaglot.tuning.body import Body
-from metaglot.tuning.losses import Head, supervised_contrastive
+from metaglot.tuning.losses import Head, Objective
 from metaglot.tuning.parts import Way, adapting, merged
 from metaglot.tuning.probe import Judgement, Probe
+from metaglot.tuning.rates import descent_of
+from metaglot.tuning.reading import Reading
+from metaglot.tuning.resuming import load_run, remove_run, save_run
 from metaglot.tuning.settings import TuneSettings
 from metaglot.types import Example, Params
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from metaglot.learners.base import Learner
 
 # Shares of the way from the pretrained weights to the tuned ones that are tried.
 WAYS = (0.0, 0.3, 0.5, 0.7, 1.0)
@@ -38,7 +35,6 @@ WAYS = (0.0, 0.3, 0.5, 0.7, 1.0)
 UNJUDGED = 0.5
 # Steps after which the speed is known, and what is kept of the time for writing.
 MEASURED, WRITING = 6, 20.0
-_HEAD, _HEAD_RATE = "head.", 1e-3
 
 
 class Run:
@@ -47,8 +43,9 @@ class Run:
     Args:
         body: the encoder, of which a part adapts.
         batches: what is drawn.
+        reading: what of an example is encoded, and the features that come of it.
         probe: what judges; None where no language was kept apart.
-        settings: the loop's.
+        settings: the loop's; with a loss.
         key: all that the run depends on, which a checkpoint has to agree with.
         checkpoint: the file to save progress to and to go on from.
     """
@@ -57,20 +54,21 @@ class Run:
         self,
         body: Body,
         batches: Batches,
+        reading: Reading,
         probe: Probe | None,
         settings: TuneSettings,
         key: Mapping[str, Any],
         checkpoint: Path,
     ) -> None:
         self.body, self.batches, self.probe, self.settings = body, batches, probe, settings
-        self.key, self.checkpoint = dict(key), checkpoint
+        self.reading, self.key, self.checkpoint = reading, dict(key), checkpoint
         names = sorted({e.label for e in batches.pool})
         self._labels = torch.tensor([names.index(e.label) for e in batches.pool], device=body.device)
-        self._tokens = body.tokens([e.text for e in batches.pool])
-        self.head = self._head(len(names)) if settings.loss != "contrastive" else None
-        self.meta: Params = adapting(body.model)
-        if self.head is not None:
-            self.meta |= {_HEAD + name: value for name, value in self.head.named_parameters()}
+        self._tokens = body.tokens(reading.texts(batches.pool))
+        assert settings.loss is not None, "a loss is chosen by kind: TuneSettings.for_kind"
+        head = self._head(len(names)) if settings.loss != "contrastive" else None
+        self.objective = Objective(settings.loss, settings.temperature, head)
+        self.meta: Params = adapting(body.model) | dict(self.objective.named_parameters())
         self.full = settings.steps or max(1, round(settings.epochs * len(batches.pool) / batches.size))
         self.steps = self.full
         self.planned = settings.minutes is None
@@ -133,11 +131,11 @@ class Run:
         Raises:
             TrainingError: the loss or the gradient is no longer a number.
         """
-        number, began = len(self.losses), time.perf_counter()
+        number, began, reading = len(self.losses), time.perf_counter(), self.reading
         rows = self.batches(number)
         targets = self._labels[rows]
         loss = self.body.backward(
-            [self._tokens[i] for i in rows], lambda v: self._loss(v, targets), "step", number
+            self._tokens_of(rows), lambda v: self.objective(reading.features(v), targets), "step", number
         )
         gradients = {
             name: torch.zeros_like(value) if value.grad is None else value.grad
@@ -200,32 +198,19 @@ class Run:
             "training_seconds": self.training_seconds,
             "seconds": self.seconds,
         }
-        tensors = {f"{part}/{name}": value for part, found in parts.items() for name, value in found.items()}
-        save_tensors(self.checkpoint, tensors, about)
+        save_run(self.checkpoint, parts, about)
         self._saved_at = time.perf_counter()
 
     def remove(self) -> None:
         """Remove the checkpoint: what was learned is safe elsewhere."""
-        with explained(self.checkpoint):
-            self.checkpoint.unlink(missing_ok=True)
-            for stray in self.checkpoint.parent.glob(f".{self.checkpoint.name}.*.tmp"):
-                stray.unlink(missing_ok=True)
+        remove_run(self.checkpoint)
 
     def _restore(self) -> None:
         self._start = {name: value.detach().clone() for name, value in self.meta.items()}
-        if not self.checkpoint.exists():
+        found = load_run(self.checkpoint, self.key)
+        if found is None:
             return
-        try:
-            tensors, about = load_tensors(self.checkpoint, "a checkpoint of `metaglot tune`")
-        except ArtifactError as error:
-            raise ArtifactError(
-                error.problem, where=error.where, hint="Remove the file to start from the beginning."
-            ) from error
-        _check_key(self.checkpoint, about["key"], self.key)
-        parts: dict[str, Params] = {"meta": {}, "optimizer": {}, "best": {}}
-        for place, value in tensors.items():
-            part, _, name = place.partition("/")
-            parts[part][name] = value
+        parts, about = found
         self.losses, self.norms = about["losses"], about["norms"]
         self.judged = [(step, Judgement(zero, few)) for step, zero, few in about["judged"]]
         self.steps, self.planned, self.done = about["steps"], about["planned"], about["done"]
@@ -295,58 +280,18 @@ class Run:
             said += f", zero-shot {now.zero_shot:.1%}, few-shot {now.few_shot:.1%}"
         return said
 
-    def _loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
-        loss = torch.zeros((), device=vectors.device)
-        if self.settings.loss != "classification":
-            loss = loss + supervised_contrastive(vectors, targets, self.settings.temperature)
-        if self.head is not None:
-            loss = loss + F.cross_entropy(self.head(vectors), targets)
-        return loss
-
     def _head(self, n_labels: int) -> Head:
         """A head of what the pretrained features of the first batches say."""
         rows = sorted({row for step in range(16) for row in self.batches(step)})
-        vectors = self.body.vectors([self._tokens[i] for i in rows])
-        return Head(vectors, self._labels[rows].cpu(), n_labels).to(self.body.device)
+        features = self.reading.features(self.body.vectors(self._tokens_of(rows)))
+        return Head(features, self._labels[rows].cpu(), n_labels).to(self.body.device)
+
+    def _tokens_of(self, rows: Sequence[int]) -> list[list[int]]:
+        return [self._tokens[place] for place in self.reading.places(rows)]
 
     def _encode(self, examples: Sequence[Example]) -> Tensor:
-        return self.body.vectors(self.body.tokens([e.text for e in examples]))
+        tokens = self.body.tokens(self.reading.texts(examples))
+        return self.reading.features(self.body.vectors(tokens))
 
     def _descent(self) -> Descent:
-        s = self.settings
-        outer = TrainSettings(
-            steps=self.steps,
-            optimizer="adamw",
-            weight_decay=s.weight_decay,
-            clip=s.clip,
-            schedule=s.schedule,
-            warmup=min(round(s.warmup * self.steps), self.steps - 1),
-        )
-        return Descent(cast("Learner", _Rates(s.top_rate)), self.meta, outer)
-
-
-class _Rates:
-    """What `Descent` asks a learner for: the rate of each parameter."""
-
-    def __init__(self, rate: float) -> None:
-        self._rate = rate
-
-    def outer_rate(self, name: str) -> float:
-        return _HEAD_RATE if name.startswith(_HEAD) else self._rate
-
-
-def _check_key(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Raise a `SettingsError` that names what a checkpoint's run does not have in common with this one."""
-    differ = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
-    if differ:
-        listed = "; ".join(f"{n}: {_short(there.get(n))} there, {_short(here.get(n))} here" for n in differ)
-        raise SettingsError(
-            f"a run with other settings was stopped here and has not ended: {listed}.",
-            where=Where(path),
-            hint="Give the settings of that run to go on with it, or remove the file to start anew.",
-        )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:38]}…"
+        return descent_of(self.meta, self.settings, self.steps)

@@ -14,6 +14,11 @@ from metaglot.errors import SettingsError, suggestion
 Share = Annotated[float, Field(ge=0, le=1)]
 # By what adapts: new parts start at zero and have further to go.
 RATES = {"layers": 5e-5, "lora": 5e-4}
+# By kind, the losses that it has; the first is taken where none was asked for.
+LOSSES = {
+    "classification": ("contrastive", "classification", "both"),
+    "pairs": ("classification",),
+}
 
 
 def _layers(value: Any) -> Any:
@@ -46,7 +51,8 @@ class TuneSettings(BaseModel):
         embeddings: whether the embeddings adapt too. Rows of words that the sources do not have would
             stay where they are while the layers above move away from them.
         rank: of the low-rank updates.
-        loss: `"contrastive"`, `"classification"` or `"both"`, their sum.
+        loss: `"contrastive"`, `"classification"` or `"both"`, their sum; by default `"contrastive"` for texts
+            and `"classification"` for pairs, which have no other: it would need to know what a label means.
         temperature: τ of the contrastive loss.
         languages: how many of them a batch has.
         labels: how many of them a batch has.
@@ -78,7 +84,7 @@ class TuneSettings(BaseModel):
     layers: Annotated[Literal["all", "lora"] | int, BeforeValidator(_layers)] = "all"
     embeddings: bool = False
     rank: Positive = 8
-    loss: Literal["contrastive", "classification", "both"] = "contrastive"
+    loss: Literal["contrastive", "classification", "both"] | None = None
     temperature: PositiveNumber = 0.05
     languages: Positive = 4
     labels: Annotated[int, Field(ge=2)] = 8
@@ -104,6 +110,26 @@ class TuneSettings(BaseModel):
     def top_rate(self) -> float:
         """The rate, given or by what adapts."""
         return self.rate or RATES["lora" if self.layers == "lora" else "layers"]
+
+    def for_kind(self, kind: str) -> TuneSettings:
+        """Return these settings with a loss that the kind has.
+
+        Raises:
+            SettingsError: nothing tunes on the kind, or not with this loss.
+        """
+        if kind not in LOSSES:
+            raise SettingsError(
+                f"expected a corpus of the kind {' or '.join(map(repr, LOSSES))} to tune an encoder on, "
+                f"found {kind!r}.",
+                hint="Its loss takes one label a text or pair: tune on such a corpus first.",
+            )
+        if self.loss is not None and self.loss not in LOSSES[kind]:
+            raise SettingsError(
+                f"expected the loss {' or '.join(map(repr, LOSSES[kind]))} for the kind {kind!r}, "
+                f"found {self.loss!r}.",
+                hint="Which pairs belong close together depends on what a label means: leave the loss out.",
+            )
+        return self.model_copy(update={"loss": self.loss or LOSSES[kind][0]})
 
 
 def tune_settings(**values: Any) -> TuneSettings:
