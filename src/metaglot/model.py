@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 # The prior is learned of at most so many units, and so many multiplications a pass: units × labels × columns.
 # More make it slower, and hardly better.
 _PRIOR_UNITS, _PRIOR_WORK = 30_000, 2e9
+# What the penalty of such a prior is chosen from. Weaker ones would be: they are better without examples of a
+# language, and no better, or worse, with ten and more of them (trees and names in seven held-out languages).
+_PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
 # Of the units of a support set that are nothing so many are learned from, for each of its examples. Fifty
 # sentences have 2,500, and with all of them trees are no better.
 _NOTHINGS = 8
@@ -248,7 +251,7 @@ def fit_sources(space: TaskSpace, encoder: Encoder, groups: str | Mapping[str, s
     penalties, log_shares = PENALTIES, None
     if kind.shots == "example":  # support sets say how frequent labels are, and most units have the same one
         languages, log_shares = _thinned(languages, len(space.labels))
-        penalties = PENALTIES[::2]
+        penalties = _PENALTIES
     prior, scores = fit_prior(
         languages,
         shared,

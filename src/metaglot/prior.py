@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _Heads = dict[tuple[int, int | None], "Tensor"]  # (fold, half of the contents or None) → weights
 # What λ is chosen from, the strongest first: each solution is the start of the next.
-PENALTIES: tuple[float, ...] = (100.0, 56.0, 30.0, 18.0, 10.0, 5.6, 3.0, 1.8, 1.0, 0.3, 0.1, 0.03, 0.01)
+PENALTIES: tuple[float, ...] = (100.0, 56.0, 30.0, 18.0, 10.0, 5.6, 3.0, 1.8, 1.0, 0.3)
 # After so many weaker ones in a row that are worse than the best, the others are not tried.
 _PATIENCE = 2
 # It is chosen on so many of the folds.
