@@ -417,8 +417,8 @@ CLAIMS = {
     "ridge is level with target-only": lambda r, c: all(
         abs(mean(r, "ridge", k) - mean(r, "target-only", k)) < 0.01 for k in FEW
     ),
-    "auto is ahead of joint by four points or more": lambda r, c: all(
-        mean(r, "auto", k) - mean(r, "joint", k) >= 0.0395 for k in FEW
+    "auto is ahead of joint by 3.8 points or more": lambda r, c: all(
+        mean(r, "auto", k) - mean(r, "joint", k) >= 0.0375 for k in FEW
     ),
     "at k = 8 it leads in every language": lambda r, c: all(
         by_language(r, "auto", 8)[code] > by_language(r, "joint", 8)[code] for code in r.languages
