@@ -127,6 +127,20 @@ def test_the_penalty_is_the_one_that_left_out_languages_are_judged_best_by(paral
     assert clear in PENALTIES
 
 
+def test_with_a_bias_the_penalty_of_the_head_of_all_stays(monkeypatch):
+    fits = []
+
+    def watched(features, targets, n_labels, penalty, start=None):
+        fits.append(penalty)
+        return found(features, targets, n_labels, penalty, start)
+
+    found = prior_module._logistic
+    monkeypatch.setattr(prior_module, "_logistic", watched)
+    made = languages(4)
+    fit_prior(made, WIDTHS, N_LABELS, parallel=False, penalties=[PENALTY], log_shares=torch.zeros(N_LABELS))
+    assert set(fits) == {PENALTY}
+
+
 def test_penalties_are_tried_until_two_in_a_row_are_worse():
     worth = {100.0: 1.0, 30.0: 0.5, 10.0: 2.0, 3.0: 1.9, 1.0: 1.8, 0.3: 9.0}
     tried = []

@@ -13,7 +13,8 @@ is learned from the other half.
 likelihood. Where few contents stand in many languages it is much larger than the number of examples
 would have it. The head that is learned from all examples keeps its share beside theirs: λ grows as their
 number does, by a quarter where a fifth of the languages is left out, and twice as much where half of the
-contents is too.
+contents is too. Not so where the head has a bias: units of one sentence are many and much alike, and names in
+five held-out languages were found a point worse with it.
 """
 
 from __future__ import annotations
@@ -163,8 +164,8 @@ def fit_prior(
             heads[part] = corrected(fitted(part, penalty))
             advance()
         size = sum(int(seen(*part).sum()) for part in judged) / len(judged)
-        grown = penalty * int(learned.sum()) / max(size, 1.0)
-        whole = corrected(_logistic(centred[learned], targets[learned], n_labels, grown))
+        growth = 1.0 if log_shares is not None else int(learned.sum()) / max(size, 1.0)
+        whole = corrected(_logistic(centred[learned], targets[learned], n_labels, penalty * growth))
         advance()
     found = [torch.empty(len(s.targets), n_labels) for s in languages]
     for (number, side), weights in heads.items():
