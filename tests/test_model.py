@@ -49,12 +49,12 @@ def test_where_there_are_few_of_them_all_are_learned_from(parsed, monkeypatch):
     assert len(table.support(parsed.model, rows, table.task.labels)) == int((every.targets != IGNORED).sum())
 
 
-def test_the_prior_is_learned_of_as_many_units_as_its_work_allows(parsed, monkeypatch):
+def test_the_prior_is_learned_of_a_bounded_number_of_units(parsed, monkeypatch):
     seen = []
 
     def watched(languages, widths, n_labels, *, penalties, log_shares, **others):
         learned = sum(int(source.learned.sum()) for source in languages)
-        seen.append((learned, n_labels * sum(widths.values()), log_shares, penalties))
+        seen.append((learned, log_shares, penalties))
         return fit_prior(languages, widths, n_labels, penalties=penalties, log_shares=log_shares, **others)
 
     fit_prior = model_module.fit_prior
@@ -62,9 +62,9 @@ def test_the_prior_is_learned_of_as_many_units_as_its_work_allows(parsed, monkey
     made = corpus("parsing")
     space = TaskSpace.of(made, [made.languages[-1]])
     fit_sources(space, encoder())
-    monkeypatch.setattr(model_module, "_PRIOR_WORK", 60 * seen[0][1])
+    monkeypatch.setattr(model_module, "_PRIOR_UNITS", 60)
     fit_sources(space, encoder())
-    (whole, _, kept, penalties), (part, _, shares, _) = seen
+    (whole, kept, penalties), (part, shares, _) = seen
     assert torch.equal(kept, torch.zeros_like(kept))
     assert 20 < part < 100 < whole
     assert shares.min() < 0

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# The prior is learned of at most so many units, and so many multiplications a pass: units × labels × columns.
-# More make it slower, and hardly better.
-_PRIOR_UNITS, _PRIOR_WORK = 30_000, 2e9
+# Of so many units the prior is learned; more make it slower, and hardly better.
+_PRIOR_UNITS = 30_000
 # What the penalty of such a prior is chosen from. Weaker ones would be: they are better without examples of a
 # language, and no better, or worse, with ten and more of them (trees and names in seven held-out languages).
 _PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
@@ -314,9 +313,8 @@ def _thinned(languages: Sequence[SourceLanguage], n_labels: int) -> tuple[list[S
     """
     targets = torch.cat([source.targets for source in languages])
     counts = targets.bincount(minlength=n_labels)
-    limit = min(_PRIOR_UNITS, _PRIOR_WORK / (n_labels * languages[0].features.shape[1]))
     most = int(counts.max())
-    while most > 1 and int(counts.clamp(max=most).sum()) > limit:
+    while int(counts.clamp(max=most).sum()) > _PRIOR_UNITS:
         most = most * 9 // 10
     shares = (most / counts.clamp(min=1)).clamp(max=1.0)
     chance = torch.from_numpy(generator("thin", len(targets)).random(len(targets), dtype=np.float32))
