@@ -15,8 +15,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 ROOMS = [
     "types errors registry storage progress languages families config linear_head label_scores tensor_files",
     "encoders",
-    "kinds",
-    "data knowledge",
+    "kinds sequences",
+    "data bitext knowledge",
     "space",
     "augmentation",
     "learners",
