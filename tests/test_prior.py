@@ -127,7 +127,8 @@ def test_the_penalty_is_the_one_that_left_out_languages_are_judged_best_by(paral
     assert clear in PENALTIES
 
 
-def test_with_a_bias_the_penalty_of_the_head_of_all_stays(monkeypatch):
+@pytest.mark.parametrize(("parallel", "grown"), [(False, {1.0}), (True, {1.0, 8 / 3})])
+def test_with_a_bias_the_penalty_grows_in_parallel_corpora_alone(monkeypatch, parallel, grown):
     fits = []
 
     def watched(features, targets, n_labels, penalty, start=None):
@@ -137,8 +138,10 @@ def test_with_a_bias_the_penalty_of_the_head_of_all_stays(monkeypatch):
     found = prior_module._logistic
     monkeypatch.setattr(prior_module, "_logistic", watched)
     made = languages(4)
-    fit_prior(made, WIDTHS, N_LABELS, parallel=False, penalties=[PENALTY], log_shares=torch.zeros(N_LABELS))
-    assert set(fits) == {PENALTY}
+    fit_prior(
+        made, WIDTHS, N_LABELS, parallel=parallel, penalties=[PENALTY], log_shares=torch.zeros(N_LABELS)
+    )
+    assert sorted(set(fits)) == pytest.approx(sorted(PENALTY * factor for factor in grown))
 
 
 def test_penalties_are_tried_until_two_in_a_row_are_worse():

@@ -13,8 +13,8 @@ is learned from the other half.
 likelihood. Where few contents stand in many languages it is much larger than the number of examples
 would have it. The head that is learned from all examples keeps its share beside theirs: λ grows as their
 number does, by a quarter where a fifth of the languages is left out, and twice as much where half of the
-contents is too. Not so where the head has a bias: units of one sentence are many and much alike, and names in
-five held-out languages were found a point worse with it.
+contents is too. Where the head has a bias only the latter case counts: without it trees in two held-out
+languages were three points worse from fifty sentences, and with the former names in five were one worse.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def fit_prior(
             heads[part] = corrected(fitted(part, penalty))
             advance()
         size = sum(int(seen(*part).sum()) for part in judged) / len(judged)
-        growth = 1.0 if log_shares is not None else int(learned.sum()) / max(size, 1.0)
+        growth = int(learned.sum()) / max(size, 1.0) if parallel or log_shares is None else 1.0
         whole = corrected(_logistic(centred[learned], targets[learned], n_labels, penalty * growth))
         advance()
     found = [torch.empty(len(s.targets), n_labels) for s in languages]
