@@ -27,7 +27,7 @@ ROOMS = [
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms.split()}
 # What knows of texts, and learners must not.
-TEXT = {"encoders", "kinds", "data", "space", "augmentation"}
+TEXT = {"encoders", "kinds", "data", "bitext", "space", "augmentation"}
 RULE = "imports point down: " + " -> ".join(reversed(ROOMS)) + "; learners know of no text"
 
 

@@ -100,7 +100,8 @@ def test_of_names_and_slots_only_auto_is_above_zero_shot_at_ten_sentences(corpus
 
 def test_inference_relations_and_meanings():
     assert len(report("afrixnli").languages) == 15 and 0.51 < mean("afrixnli", "auto", 0) < 0.525
-    assert -2 < gain("afrixnli", 1) < gain("afrixnli", 8) < 0 < 0.4 < gain("afrixnli", 32) < 0.7
+    assert -2 < gain("afrixnli", 1) < gain("afrixnli", 8) < 0
+    assert 0.4 < gain("afrixnli", 32) < 0.7
     assert best_baseline("afrixnli", 32) < mean("afrixnli", "zero-shot", 32) + 0.001
     assert 1.5 < gain("relx", 1) < 2.5 and -1 < gain("relx", 5) < 0
     assert report("mtop").languages == ["hin", "tha"]
