@@ -76,7 +76,7 @@ class IMAML:
     meta_loss = query_losses
     write = nothing_written
 
-    @takes(InnerLoop, but=("first_order", "learn_rates"))
+    @takes(InnerLoop, but=("first_order", "learn_rates", "batch"))
     def __init__(
         self,
         steps: int = 5,

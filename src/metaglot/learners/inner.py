@@ -209,6 +209,7 @@ def descend(
     clip: float | None = None,
     exact: bool = True,
     learning: bool = True,
+    whole: bool = True,
     gradients: Gradients | None = None,
 ) -> list[Params]:
     """Return θ_0 … θ_K of gradient descent on an objective.
@@ -223,6 +224,7 @@ def descend(
         clip: the largest norm of a task's gradient.
         exact: differentiate through the gradients; else they are constants.
         learning: whether the result is to be differentiated at all.
+        whole: whether all of θ_0 … θ_K are wanted; else θ_K alone, which needs no memory of the way to it.
         gradients: the objective's, where there is a faster way to them than `gradients_of`.
     """
     find = gradients or functools.partial(gradients_of, objective)
@@ -245,6 +247,8 @@ def descend(
             theta, state = step(i, theta, state, outer, learning and exact)
             if not learning:
                 theta, state = _fresh(theta), {n: v.detach() for n, v in state.items()}
+            if not whole:
+                trajectory.clear()
             trajectory.append(theta)
     return trajectory if learning else [{n: v.detach() for n, v in theta.items()} for theta in trajectory]
 

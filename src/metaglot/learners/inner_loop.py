@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -50,6 +51,8 @@ class InnerLoop:
         optimizer_options: its options, such as `{"momentum": 0.9}` or `{"weight_decay": 0.01}`.
         clip: the largest norm of a task's gradient; None does not clip.
         rates: pattern of names → the fixed multiple of α that these parameters have.
+        batch: examples of the support set that a step is on; the next step is on those after them, in turn.
+            0 takes all at every step.
 
     Raises:
         SettingsError: a setting is out of its range.
@@ -64,11 +67,13 @@ class InnerLoop:
     optimizer_options: dict[str, Any] = field(default_factory=dict)
     clip: float | None = None
     rates: dict[str, float] = field(default_factory=dict)
+    batch: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not self.rate > 0:
+        if self.steps < 1 or not self.rate > 0 or self.batch < 0:
             raise SettingsError(
-                f"expected steps ≥ 1 and rate > 0, found steps={self.steps} and rate={self.rate}."
+                f"expected steps ≥ 1, rate > 0 and batch ≥ 0, found steps={self.steps}, rate={self.rate} "
+                f"and batch={self.batch}."
             )
         if self.learn_rates not in LEARNED_RATES:
             raise SettingsError(
@@ -186,6 +191,7 @@ class InnerLoop:
         *,
         learning: bool,
         turns: Sequence[Stack] = (),
+        whole: bool = True,
     ) -> list[Params]:
         """Return θ_0 … θ_K, each with every parameter `[m, …]` of the tasks' own.
 
@@ -197,8 +203,10 @@ class InnerLoop:
             support: the tasks' support sets.
             learning: whether the result is to be differentiated.
             turns: other batches of the same tasks, which the steps take turns between with `support`.
+            whole: whether all of θ_0 … θ_K are wanted, or θ_K alone.
         """
-        batches = (support, *turns)
+        cut = zip_longest(*(stack.parts(self.batch) for stack in (support, *turns)))
+        batches = [part for parts in cut for part in parts if part is not None]
         names = self.adapted_names(model)
         own = {n: begin[n] for n in names}
         rest = {n: v for n, v in begin.items() if n not in own}
@@ -213,7 +221,7 @@ class InnerLoop:
             if self.learn_rates == "none":
                 return fixed[name]
             learned = outer[RATE + name]
-            return learned[i] if self.learn_rates == "step" else learned
+            return learned[min(i, len(learned) - 1)] if self.learn_rates == "step" else learned
 
         eager = partial(gradients_of, objective)
         trajectory = descend(
@@ -226,6 +234,7 @@ class InnerLoop:
             clip=self.clip,
             exact=not self.first_order,
             learning=learning,
+            whole=whole,
             gradients=compiled_gradients(model, eager, batches, rest, common) if is_compiled(model) else None,
         )
         return [rest | theta for theta in trajectory]

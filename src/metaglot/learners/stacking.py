@@ -72,6 +72,22 @@ class Stack:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def parts(self, size: int) -> list[Stack]:
+        """Return the same tasks' batches of `size` examples each, the last of what is left; whole if 0."""
+        n = self.targets.shape[1]
+        if not 0 < size < n:
+            return [self]
+        return [
+            Stack(
+                inputs={name: block[:, first : first + size] for name, block in self.inputs.items()},
+                targets=self.targets[:, first : first + size],
+                classes=self.classes,
+                prior=None if self.prior is None else self.prior[:, first : first + size],
+                groups=self.groups,
+            )
+            for first in range(0, n, size)
+        ]
+
     def task(self, place: int) -> Batch:
         """Return one task's batch."""
         return Batch(

@@ -1,0 +1,1 @@
+"""Benchmarks of models that write: language modelling and translation."""

@@ -1,0 +1,218 @@
+"""Methods side by side: the same model, data, batches and budget, and another way to learn the start.
+
+Every method but *scratch* starts from one joint model. Then `joint` goes on with joint training and the
+others with episodes, each on as many sequences as the others. Adapting is the same inner loop for all. Its
+rate is a multiple of the method's own, chosen for each number of updates on validation languages, which
+none of them has learned from.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metaglot.checkpoint import Checkpoint
+from metaglot.config import TrainSettings
+from metaglot.generation.drawing import EpisodeDraw, JointDraw, Sizes
+from metaglot.generation.learning import Updates, adapt, make_learner, nats, whole
+from metaglot.generation.material import Material
+from metaglot.learners.base import Learner, started
+from metaglot.learners.modules import ModuleModel
+from metaglot.outer_loop import optimize
+from metaglot.storage import atomic_file
+from metaglot.tensor_files import load_tensors, save_tensors
+from metaglot.types import Params
+
+SCRATCH, JOINT = "scratch", "joint + fine-tuned"
+LEARNERS = {
+    JOINT: "multitask",
+    "FOMAML": "fomaml",
+    "hierarchical": "hierarchical",
+    SCRATCH: "multitask",
+    "Reptile": "reptile",
+    "CAVIA": "cavia",
+}
+CAVIA_LAST = ("joint + fine-tuned", "FOMAML", "scratch", "Reptile", "CAVIA")
+"""The methods of translation, whose sources have no groups."""
+MULTIPLES = (0.3, 1.0, 3.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is learned, and how.
+
+    Attributes:
+        joint: steps of joint training.
+        meta: outer steps of meta-training.
+        episodes: of each.
+        sizes: sequences of batches and episodes.
+        rate: of joint training.
+        options: of learners, by their names, over what `make_learner` has.
+        seed: of everything random.
+    """
+
+    joint: int = 2000
+    meta: int = 400
+    episodes: int = 2
+    sizes: Sizes = field(default_factory=Sizes)
+    rate: float = 2e-3
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def more(self) -> int:
+        """Joint steps on as many sequences as the meta-training of the others is on."""
+        episode = self.sizes.support + self.sizes.query
+        return round(self.meta * self.episodes * episode / self.sizes.joint)
+
+
+class Methods:
+    """The methods on one model and its sources; what is learned is kept in a folder, and gone on from.
+
+    Args:
+        model: the model, at its random start.
+        sources: code → material.
+        plan: how much is learned.
+        folder: where what is learned is kept.
+    """
+
+    def __init__(
+        self, model: ModuleModel, sources: Mapping[str, Material], plan: Plan, folder: Path
+    ) -> None:
+        self.model, self.sources, self.plan, self.folder = model, sources, plan, folder
+        self.scratch = model.init(0)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def learned(self, name: str) -> tuple[Learner, Params]:
+        """Return a method's learner and meta-parameters, learned now or before."""
+        learner = self.learner(name)
+        if name == SCRATCH:
+            return learner, started(self.scratch)
+        if name == JOINT:
+            rate = self.plan.rate / 4
+            return learner, self._kept("joint-more", lambda: self._joint(self._first(), self.plan.more, rate))
+        return learner, self._kept(name.lower(), lambda: self._meta(name, learner))
+
+    def learner(self, name: str) -> Learner:
+        """Return a method's learner."""
+        given = LEARNERS[name]
+        return make_learner(given, self.plan.options.get(given, {}))
+
+    def _first(self) -> Params:
+        """The joint model's parameters."""
+        return self._kept("joint", lambda: self._joint(self.scratch, self.plan.joint, self.plan.rate))
+
+    def _joint(self, start: Params, steps: int, rate: float) -> Params:
+        learner = make_learner("multitask", {"outer_rate": rate})
+        draw = JointDraw(self.sources, self.plan.sizes, self.plan.seed + steps)
+        settings = self._settings(steps, 1)
+        found = optimize(
+            _started(self.model, start), learner, draw, settings, name="joint", checkpoint=self._checkpoint
+        )
+        return {n.removeprefix("start."): v for n, v in found.meta.items()}
+
+    def _meta(self, name: str, learner: Learner) -> Params:
+        draw = EpisodeDraw(self.sources, self.plan.sizes, self.plan.seed)
+        settings = self._settings(self.plan.meta, self.plan.episodes)
+        model = _started(self.model, self._first())
+        found = optimize(model, learner, draw, settings, name=name, checkpoint=self._checkpoint)
+        return found.meta
+
+    def _settings(self, steps: int, episodes: int) -> TrainSettings:
+        return TrainSettings(
+            steps=steps, episodes=episodes, pool=0, warmup=min(50, steps // 10), clip=1.0, curves_every=0,
+            accumulate=1, checkpoint_every=100, seed=self.plan.seed,
+        )  # fmt: skip
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    def _kept(self, name: str, learn: Callable[[], Params]) -> Params:
+        path = self.folder / f"{name}.safetensors"
+        if not path.exists():
+            begun = time.perf_counter()
+            found = {n: v.detach() for n, v in learn().items()}
+            save_tensors(path, found, {"seconds": round(time.perf_counter() - begun)})
+            Checkpoint(self._checkpoint).remove()
+        found, _ = load_tensors(path, f"what {name} has learned")
+        if name == "joint-more":
+            return started(found)
+        return found
+
+
+def _started(model: ModuleModel, start: Params) -> Any:
+    """The model with another start."""
+
+    class Started:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(model, name)
+
+        def init(self, n_labels: int) -> Params:
+            return {n: v.clone() for n, v in start.items()}
+
+    return Started()
+
+
+def judged(
+    methods: Methods,
+    learner: Learner,
+    meta: Params,
+    support: Material,
+    test: Material,
+    updates: Updates,
+    *key: int | str,
+) -> tuple[float, Params]:
+    """Return nats of the test sequences after adapting, and the parameters."""
+    own = adapt(methods.model, learner, meta, support, updates, *key)
+    params = whole(methods.model, learner, meta, own, support.batch([0]))
+    return nats(methods.model, params, test), params
+
+
+class Records:
+    """Result rows as JSON lines, one for each key: what is there is not made again."""
+
+    def __init__(self, path: Path, keys: Sequence[str]) -> None:
+        self.path, self._names = path, tuple(keys)
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self._known = {self._key(row) for row in self.rows if "about" not in row}
+
+    def __contains__(self, row: Mapping[str, Any]) -> bool:
+        return self._key(row) in self._known
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Write a row."""
+        self.rows.append(row)
+        if "about" not in row:
+            self._known.add(self._key(row))
+        with atomic_file(self.path) as beside:
+            beside.write_text("".join(json.dumps(r) + "\n" for r in self.rows), "utf-8")
+
+    def find(self, **wanted: Any) -> list[dict[str, Any]]:
+        """Return the rows with these values."""
+        return [r for r in self.rows if "about" not in r and all(r.get(n) == v for n, v in wanted.items())]
+
+    def _key(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(row.get(name) for name in self._names)
+
+
+def about(command: str, facts: Mapping[str, Any], packages: Iterable[str] = ()) -> dict[str, Any]:
+    """Return what a result file begins with."""
+    return {
+        "about": {
+            "command": command,
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in ("metaglot", "torch", *packages)},
+            "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
+            **facts,
+        }
+    }

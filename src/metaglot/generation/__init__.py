@@ -1,0 +1,1 @@
+"""Models that write: translation and language modelling, learned across languages."""
