@@ -61,9 +61,7 @@ def main() -> None:
         code: material(_all(texts, code, "train"), vocabulary, group=groups.number(code)) for code in sources
     }
     config = LanguageModelConfig(len(vocabulary), StackConfig(d=128, layers=4, heads=4, d_inner=512))
-    model = ModuleModel(
-        LanguageModel(config), token_cross_entropy, groups=groups.names, precision="bfloat16"
-    )
+    model = ModuleModel(LanguageModel(config), token_cross_entropy, groups=groups.names, precision="bfloat16")
     plan = Plan(joint=options.joint, meta=options.meta, sizes=Sizes(joint=32, support=40, query=16))
     methods = Methods(model, known, plan, options.work)
     records = Records(options.out, _KEYS)

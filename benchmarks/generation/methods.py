@@ -84,9 +84,7 @@ class Methods:
         folder: where what is learned is kept.
     """
 
-    def __init__(
-        self, model: ModuleModel, sources: Mapping[str, Material], plan: Plan, folder: Path
-    ) -> None:
+    def __init__(self, model: ModuleModel, sources: Mapping[str, Material], plan: Plan, folder: Path) -> None:
         self.model, self.sources, self.plan, self.folder = model, sources, plan, folder
         self.scratch = model.init(0)
         folder.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,12 @@ def main() -> None:
     methods = Methods(model, known, plan, options.work)
     records = Records(options.out, _KEYS)
     if not records.rows:
-        facts = {"sources": sources, "validation": VALIDATION, "held_out": HELD_OUT, "joint_steps": plan.joint}
+        facts = {
+            "sources": sources,
+            "validation": VALIDATION,
+            "held_out": HELD_OUT,
+            "joint_steps": plan.joint,
+        }
         facts |= {"more_steps": plan.more, "meta_steps": plan.meta, "seed": plan.seed}
         facts |= {"pairs": {code: len(material) for code, material in known.items()}}
         facts["parameters"] = sum(v.numel() for v in methods.scratch.values())

@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -25,9 +25,12 @@ NotNegative = Annotated[int, Field(ge=0)]
 PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegativeNumber = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+_Form = TypeVar("_Form", bound="Settings")
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """Named settings, none of which may be unknown."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -41,7 +44,7 @@ def _validation(value: Any) -> Any:
     return value
 
 
-class TrainSettings(_Settings):
+class TrainSettings(Settings):
     """The outer loop.
 
     Attributes:
@@ -119,7 +122,7 @@ class TrainSettings(_Settings):
         return self
 
 
-def _groups(value: Any) -> Any:
+def groups_of(value: Any) -> Any:
     """Refuse what is no grouping, in one sentence where the union of types would give several."""
     table = isinstance(value, dict) and value and all(isinstance(v, str) and v for v in value.values())
     if not table and value not in ("branch", "family", "none"):
@@ -129,7 +132,7 @@ def _groups(value: Any) -> Any:
     return value
 
 
-class Recipe(_Settings):
+class Recipe(Settings):
     """Everything that a run depends on, but the data's content.
 
     Attributes:
@@ -164,7 +167,7 @@ class Recipe(_Settings):
     sources: tuple[str, ...] | None = None
     learner: str = "auto"
     learner_options: dict[str, Any] = {}
-    groups: Annotated[Literal["branch", "family", "none"] | dict[str, str], BeforeValidator(_groups)] = (
+    groups: Annotated[Literal["branch", "family", "none"] | dict[str, str], BeforeValidator(groups_of)] = (
         "branch"
     )
     augment: tuple[str, ...] = ()
@@ -173,24 +176,33 @@ class Recipe(_Settings):
 
 
 def read_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
-    """Return the recipe of a TOML file with options laid over it; None is "not given".
+    """Return the recipe of a TOML file with options laid over it, see `read_settings`."""
+    return read_settings(Recipe, path, overrides)
+
+
+def read_values(path: Path | None) -> dict[str, Any]:
+    """Return what a TOML file says; nothing without a file.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    try:
+        return {} if path is None else tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise SettingsError(f"expected a recipe, found none: {error.strerror}.", where=Where(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"expected TOML: {error}.", where=Where(path)) from error
+
+
+def read_settings(form: type[_Form], path: Path | None, overrides: Mapping[str, Any]) -> _Form:
+    """Return the settings of a TOML file with options laid over it; None is "not given".
 
     `overrides` may name a field of the table `train` as `train.steps`, or deeper: `train.weights.swh`.
 
     Raises:
         SettingsError: the file cannot be read, or fields are wrong; every one of them is named.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text("utf-8-sig"))
-        except OSError as error:
-            raise SettingsError(
-                f"expected a recipe, found none: {error.strerror}.", where=Where(path)
-            ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError(f"expected TOML: {error}.", where=Where(path)) from error
-    return _valid(values, overrides, path)
+    return _valid(form, read_values(path), overrides, path)
 
 
 def changed_recipe(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
@@ -199,11 +211,13 @@ def changed_recipe(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
     Raises:
         SettingsError: fields are wrong; every one of them is named.
     """
-    return _valid(recipe.model_dump(), overrides, None)
+    return _valid(Recipe, recipe.model_dump(), overrides, None)
 
 
-def _valid(values: dict[str, Any], overrides: Mapping[str, Any], path: Path | None) -> Recipe:
-    """Lay options over a recipe's values, which are changed, and check them all."""
+def _valid(
+    form: type[_Form], values: dict[str, Any], overrides: Mapping[str, Any], path: Path | None
+) -> _Form:
+    """Lay options over settings' values, which are changed, and check them all."""
     for name, value in overrides.items():
         if value is None:
             continue
@@ -214,12 +228,12 @@ def _valid(values: dict[str, Any], overrides: Mapping[str, Any], path: Path | No
         if isinstance(place, dict):
             place[field] = value
     try:
-        return Recipe.model_validate(values)
+        return form.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(_all_errors(error), where=Where(path)) from error
+        raise SettingsError(_all_errors(error, form), where=Where(path)) from error
 
 
-def write_recipe(recipe: Recipe) -> str:
+def write_recipe(recipe: Settings) -> str:
     """Return a recipe as TOML that `read_recipe` reads back."""
     values = recipe.model_dump(exclude_none=True)
     tables = {name: value for name, value in values.items() if isinstance(value, dict)}
@@ -251,8 +265,8 @@ def _toml_key(key: str) -> str:
     return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else _toml(key)
 
 
-def _all_errors(error: ValidationError) -> str:
-    fields = [*Recipe.model_fields, *TrainSettings.model_fields]
+def _all_errors(error: ValidationError, form: type[Settings]) -> str:
+    fields = [*form.model_fields, *TrainSettings.model_fields]
     lines = [f"found {error.error_count()} wrong setting(s):"]
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"])

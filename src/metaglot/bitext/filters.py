@@ -103,6 +103,13 @@ class FilterReport:
         """The number of pairs that are left."""
         return self.before - sum(removed.count for removed in self.removed.values())
 
+    @property
+    def summary(self) -> str:
+        """What was left out, in a sentence; empty where nothing was."""
+        counts = [f"{name} {removed.count:,}" for name, removed in self.removed.items() if removed.count]
+        left = self.before - self.after
+        return f"{left:,} of {self.before:,} pairs were left out: {', '.join(counts)}." if left else ""
+
     def as_dict(self) -> dict[str, Any]:
         """Return it as what JSON can hold."""
         return {

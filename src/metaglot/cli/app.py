@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import metaglot
-from metaglot.cli import learn, look, search, tune, use
+from metaglot.cli import learn, look, search, tune, use, writing
 from metaglot.cli.console import err, escape, out
 from metaglot.errors import MetaglotError
 
@@ -39,6 +39,8 @@ app.command()(learn.train)
 app.command()(search.search)
 app.command()(use.adapt)
 app.command()(use.predict)
+app.command()(writing.translate)
+app.command()(writing.generate)
 app.command()(learn.evaluate)
 app.command("list")(look.list_names)
 app.command()(learn.demo)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from metaglot.cli import writing
 from metaglot.cli.console import out, said_by, say, show_notices
 from metaglot.cli.options import (
     Columns,
     EncoderOption,
     Encoding,
     HeldOut,
+    Into,
     KindOption,
     Mend,
     OptionalCorpus,
+    OutOf,
     Parallel,
     RecipeOption,
     Seed,
@@ -70,6 +73,8 @@ def train(
         Path | None,
         typer.Option(help="Write every language's learning curve to this file.", show_default=False),
     ] = None,
+    into: Into = None,
+    out_of: OutOf = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an artifact and its adaptations.")] = False,
 ) -> None:
     """Learn from the source languages how to learn another one.
@@ -77,6 +82,7 @@ def train(
     Stopped with Ctrl-C, or killed, the same command goes on where it was.
 
     [dim]metaglot train home-assistant --held-out tha,eus --out assistant[/dim]
+    [dim]metaglot train django --kind translation --out-of eng --held-out swh --out drafts[/dim]
     """
     from metaglot import artifact
     from metaglot.checkpoint import Checkpoint
@@ -89,30 +95,38 @@ def train(
 
     if out_dir is None:
         raise SettingsError("expected --out DIR, a folder to write the trained model to, found none.")
-    chosen = recipe_from(
-        recipe,
-        corpus=corpus,
-        kind=kind,
-        mend=mend,
-        held_out=held_out,
-        sources=sources,
-        column=column,
-        settings=settings,
-        learner=learner,
-        encoder=encoder,
-        encoding=encoding,
-        parallel=parallel,
-        **{"train.seed": seed, "train.steps": steps, "train.rate": rate},
-    )
-    # What is wrong is said before anything is read.
-    make_learner(chosen)
-    artifact.check_free(out_dir, overwrite=overwrite)
     if track is not None and log is None:
         raise SettingsError("expected --log-folder DIR with --track, found none.")
     if plot is not None:
         check_plot(plot)
     run_log = None if log is None else RunLog(log, track)
     first = processes().first
+    given: dict[str, Any] = {
+        "corpus": corpus,
+        "kind": kind,
+        "held_out": held_out,
+        "sources": sources,
+        "column": column,
+        "settings": settings,
+        "learner": learner,
+        "encoding": encoding,
+        "train.seed": seed,
+        "train.steps": steps,
+        "train.rate": rate,
+    }
+    if writing.is_writing(kind, recipe):
+        if mend or parallel is not None:
+            raise SettingsError(f"--mend and --parallel are not for the kind {kind!r}.")
+        with said_by(first):
+            wanted = writing.recipe_from(recipe, source=encoder, into=into, out_of=out_of, **given)
+            writing.train(wanted, out_dir, log=run_log, plot=plot, overwrite=overwrite)
+        return
+    if into is not None or out_of is not None:
+        raise SettingsError("--into and --out-of are for --kind translation.")
+    chosen = recipe_from(recipe, mend=mend, encoder=encoder, parallel=parallel, **given)
+    # What is wrong is said before anything is read.
+    make_learner(chosen)
+    artifact.check_free(out_dir, overwrite=overwrite)
     with said_by(first):
         loaded = recipe_corpus(chosen)
         fitted = fit(loaded, chosen)

@@ -33,13 +33,51 @@ def data_inspect(
 ) -> None:
     """Show languages × labels × splits, lengths, scripts, duplicates and leaks, and what to beware of."""
     from metaglot.data.inspect import inspect, render
+    from metaglot.generation import WRITING
 
+    if kind is not None and kind in WRITING:
+        _inspect_writing(corpus, kind, column, encoding or "utf-8", as_json=as_json)
+        return
     loaded = load(corpus, mapping(column), parallel, kind=kind, mend=mend, encoding=encoding or "utf-8")
     inspection = inspect(loaded)
     if as_json:
         print_json(inspection.to_dict())
     else:
         out.print(render(inspection))
+
+
+def _inspect_writing(
+    corpus: str, kind: str, column: list[str] | None, encoding: str, *, as_json: bool
+) -> None:
+    """Show what there is to learn to write from: pairs by language and what is left out, or bytes of text."""
+    from metaglot.bitext import clean, load_bitext, load_texts
+    from metaglot.cli.console import show_notices
+    from metaglot.languages import language_name
+    from metaglot.types import SPLITS
+
+    if kind == "translation":
+        bitext = load_bitext(corpus, columns=mapping(column), encoding=encoding)
+        found, report = clean(bitext)
+        counts = found.count()
+        rows = [(f"{a}-{b}", [counts[a, b, split] for split in SPLITS]) for a, b in found.directions]
+        notices, unit = bitext.notices, "pairs"
+    else:
+        texts = load_texts(corpus, encoding=encoding)
+        rows = [(code, [texts.size(code, split) for split in SPLITS]) for code in texts.languages]
+        notices, unit, report = texts.notices, "bytes", None
+    if as_json:
+        left_out = {} if report is None else report.as_dict()
+        sizes = {name: dict(zip(SPLITS, values, strict=True)) for name, values in rows}
+        print_json({"unit": unit, "languages": sizes, "filters": left_out, "notices": list(notices)})
+        return
+    show_notices(notices)
+    table = Table("language", *(f"{unit} of {split}" for split in SPLITS), box=None)
+    for name, values in rows:
+        named = " → ".join(language_name(code) for code in name.split("-"))
+        table.add_row(Text(f"{name}  {named}"), *(f"{value:,}" for value in values))
+    out.print(table)
+    if report is not None:
+        out.print(report)
 
 
 def list_names(
@@ -49,10 +87,12 @@ def list_names(
     as_json: Json = False,
 ) -> None:
     """List what there is by name."""
+    from metaglot.bitext import BITEXTS
     from metaglot.data import CORPORA
     from metaglot.encoders import ENCODERS
     from metaglot.errors import UnknownNameError, suggestion
     from metaglot.evaluation.baselines import BASELINES
+    from metaglot.generation import WRITING
     from metaglot.kinds import KINDS
     from metaglot.learners import LEARNERS
 
@@ -63,11 +103,14 @@ def list_names(
         "corpora": CORPORA,
         "baselines": BASELINES,
     }
+    more = {"kinds": WRITING, "corpora": BITEXTS}
     if what not in registries:
         raise UnknownNameError(
             f"expected one of {', '.join(registries)}, found {what!r}.", hint=suggestion(what, registries)
         )
     described = registries[what].describe()
+    if what in more:
+        described |= more[what].describe()
     if as_json:
         print_json(described)
         return

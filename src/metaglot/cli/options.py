@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,6 +55,18 @@ KindOption = Annotated[
         show_default="found out from the data",
     ),
 ]
+Into = Annotated[
+    str | None,
+    typer.Option(
+        "--into", help="Of translation: the language that others are translated into.", show_default=False
+    ),
+]
+OutOf = Annotated[
+    str | None,
+    typer.Option(
+        "--out-of", help="Of translation: the one that others are translated from.", show_default=False
+    ),
+]
 Mend = Annotated[
     bool,
     typer.Option(
@@ -79,8 +92,8 @@ Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="SETTING=VALUE of the recipe's table [train], e.g. clip=1.0 or validation=swh,yor; may be "
-        "repeated.",
+        help="SETTING=VALUE of the recipe's table [train], e.g. clip=1.0 or validation=swh,yor; of models "
+        "that write, of the recipe too: width=256, joint.steps=500. May be repeated.",
         show_default=False,
     ),
 ]
@@ -160,6 +173,14 @@ def train_settings(pairs: list[str] | None) -> dict[str, Any]:
             raise SettingsError(f"expected --set SETTING=VALUE, such as clip=1.0, found {pair!r}.")
         found[f"train.{name}"] = _value(text)
     return found
+
+
+def set_values(pairs: list[str] | None, fields: Collection[str]) -> dict[str, Any]:
+    """Read SETTING=VALUE pairs of a recipe whose own settings are `fields`; others are of its table train."""
+    found = {name.removeprefix("train."): value for name, value in train_settings(pairs).items()}
+    return {
+        name if name.partition(".")[0] in fields else f"train.{name}": value for name, value in found.items()
+    }
 
 
 def _value(text: str) -> Any:

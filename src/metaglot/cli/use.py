@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from metaglot.cli import writing
 from metaglot.cli.answers import as_dict, shown
 from metaglot.cli.console import out, print_json, say, show_notices
 from metaglot.cli.options import Columns, Encoding, Json, Mend, mapping, split_names
@@ -21,7 +22,8 @@ def adapt(
     examples: Annotated[
         Path,
         typer.Option(
-            help="CSV, TSV, JSONL or Parquet with text and label, or with what else the model's kind needs.",
+            help="CSV, TSV, JSONL or Parquet with text and label, or with what else the model's kind needs; "
+            "sentence pairs or a .po file for translation, a text file for language modelling.",
             show_default=False,
         ),
     ],
@@ -41,18 +43,39 @@ def adapt(
         ),
     ] = None,
     copies: Annotated[int, typer.Option(help="The most copies of an example, with --augment.")] = 1,
+    updates: Annotated[
+        int | None,
+        typer.Option(
+            help="Of models that write: how many updates to make.",
+            show_default="chosen on a fifth of the examples",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of models that write: of minibatches.")] = 0,
     encoding: Encoding = "utf-8",
     as_json: Json = False,
 ) -> None:
-    """Adapt a trained model to a language from a few examples per label, and save the adaptation.
+    """Adapt a trained model to a language from a few examples, and save the adaptation.
 
     [dim]metaglot adapt assistant --language swh --examples swahili.csv[/dim]
     """
     from metaglot import adapting, artifact
     from metaglot.cross_validation import Estimate
     from metaglot.data import load_examples
+    from metaglot.generation.artifact import writes
     from metaglot.languages import language_name
 
+    if writes(folder):
+        if mend or all_labels or new_labels or augment:
+            raise SettingsError(
+                "--mend, --all-labels, --new-labels and --augment are for models with labels."
+            )
+        writing.adapt(
+            folder, language, examples, column=column, encoding=encoding or "utf-8", steps=updates, seed=seed,
+            as_json=as_json,
+        )  # fmt: skip
+        return
+    if updates is not None:
+        raise SettingsError("--updates is for models that write.")
     loaded = artifact.load(folder)
     code, _ = adapting.language_code(loaded, language)
     rows = load_examples(

@@ -11,7 +11,6 @@ followed by fine-tuning is the same with the learner `multitask`, whose start is
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -32,9 +31,9 @@ from metaglot.sequences.loss import total_nats
 from metaglot.space import generator
 from metaglot.types import Batch, Params, TaskModel
 
-INNER = {"steps": 5, "rate": 1e-3, "optimizer": "adam", "batch": 8, "outer_rate": 3e-4}
+INNER: dict[str, Any] = {"steps": 5, "rate": 1e-3, "optimizer": "adam", "batch": 8, "outer_rate": 3e-4}
 """What learners of models that write begin with, unless told otherwise: their own defaults are for heads."""
-OWN = {
+OWN: dict[str, dict[str, Any]] = {
     "maml": {"learn_rates": "parameter"},
     "fomaml": {"learn_rates": "parameter"},
     "hierarchical": {"learn_rates": "parameter", "first_order": True},
@@ -118,9 +117,7 @@ def adapt(
     begin, common = learner.begin(model, meta, [some[0]])
     if not known:
         return {n: v.squeeze(0).detach() for n, v in begin.items()}
-    inner = replace(
-        learner.inner, steps=updates.steps, batch=0, rate=learner.inner.rate * updates.multiple
-    )
+    inner = replace(learner.inner, steps=updates.steps, batch=0, rate=learner.inner.rate * updates.multiple)
     shift = math.log(updates.multiple)
     meta = {n: v.detach() + shift if n.startswith(RATE) else v.detach() for n, v in meta.items()}
     first, *rest = (Stack.of([batch]) for batch in known)
@@ -141,15 +138,10 @@ def nats(model: TaskModel, params: Params, material: Material, batch: int = 64) 
     """Return −log p of all of a material's sequences, in nats."""
     total, chance = 0.0, generator("nats")
     with torch.no_grad():
-        for each in in_order(material, batch):
-            each = untagged(each, 1.0, chance)
+        for tagged in in_order(material, batch):
+            each = untagged(tagged, 1.0, chance)
             outputs = model.forward(params, each)
             total += float(total_nats(outputs.float(), each.targets))
     if not math.isfinite(total):
         raise TrainingError("expected a finite loss, found one that is not a number: the model has diverged.")
     return total
-
-
-def copied(learner: Learner) -> Learner:
-    """Return a copy of a learner, whose settings may be changed."""
-    return copy.copy(learner)

@@ -1,0 +1,150 @@
+"""What is done with a model that writes: translating, filling catalogues, generating text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from metaglot.bitext.placeholders import hide
+from metaglot.bitext.po import Message
+from metaglot.bitext.po_filling import Filled, fill
+from metaglot.errors import DataError, LanguageError, SettingsError
+from metaglot.generation.model import GenerationModel
+from metaglot.languages import language_name
+from metaglot.sequences.decoding import Decoding, Limits, greedy, sample
+from metaglot.sequences.vocabulary import BEGIN, Vocabulary
+
+
+def translate(
+    model: GenerationModel,
+    texts: Sequence[str],
+    language: str,
+    *,
+    width: int = 4,
+    batch: int = 32,
+) -> list[str]:
+    """Return a draft of each text: from a language into the model's pivot, or the other way.
+
+    Args:
+        model: a translation model.
+        texts: sentences; empty ones stay so.
+        language: the code of the language that is not the pivot.
+        width: of the beam; 1 is greedy.
+        batch: texts at a time.
+
+    Raises:
+        SettingsError: the model does not translate, or the beam has no width.
+        DataError: a text has more placeholders than the model has slots.
+    """
+    return translator(model, language, width=width, batch=batch)(texts)
+
+
+def translator(
+    model: GenerationModel, language: str, *, width: int = 4, batch: int = 32
+) -> Callable[[Sequence[str]], list[str]]:
+    """Return `translate` of one language, which keeps the adapted model in memory between calls."""
+    if width < 1 or batch < 1:
+        raise SettingsError(f"expected a beam and a batch of at least 1, found {width} and {batch}.")
+    codec, writer = model.codec, model.writer(language)
+    if language == model.facts["pivot"]:
+        raise LanguageError(
+            f"expected the language on the other side of {language_name(language)}, found {language!r} itself."
+        )
+    # An adapted language begins as it did when it was adapted: without a tag.
+    tag = language if not model.facts["into"] and language not in model.adaptations else None
+
+    def run(texts: Sequence[str]) -> list[str]:
+        return codec.translate(writer, texts, tag, width=width, batch=batch)
+
+    return run
+
+
+def fill_catalogue(
+    model: GenerationModel,
+    path: Path | str,
+    language: str,
+    *,
+    output: Path | str | None = None,
+    width: int = 4,
+) -> Filled:
+    """Fill the gaps of a gettext catalogue with the model's drafts, marked fuzzy.
+
+    Args:
+        model: one that translates out of the catalogue's source language.
+        path: the `.po` file.
+        language: the code of what it is translated into.
+        output: where to write it instead of in its own place.
+        width: of the beam.
+
+    Raises:
+        SettingsError: the model translates the other way.
+        DataError: the catalogue cannot be read.
+        StorageError: it could not be written.
+        MissingExtraError: polib is not installed.
+    """
+    if model.source is not None and model.facts["into"]:
+        raise SettingsError(
+            f"expected a model that translates out of the catalogue's language, found one that translates "
+            f"into {model.facts['pivot']}.",
+            hint="Train one with --out-of.",
+        )
+    run = translator(model, language, width=width)
+    most = len(model.codec.target.slots)
+
+    def drafts(messages: Sequence[Message]) -> list[str]:
+        # What has more placeholders than the model can keep apart is left for the translator.
+        sources = [m.source if len(hide(m.source).slots) <= most else "" for m in messages]
+        return run(sources)
+
+    return fill(path, drafts, output=output)
+
+
+def generate(
+    model: GenerationModel,
+    prompts: Sequence[str],
+    language: str,
+    *,
+    tokens: int = 200,
+    temperature: float = 0.8,
+    top_p: float = 0.95,
+    seed: int = 0,
+) -> list[str]:
+    """Return texts that begin with the prompts.
+
+    Args:
+        model: a language model.
+        prompts: what to go on from; an empty one lets it begin by itself.
+        language: the code.
+        tokens: how many are written, bytes where the vocabulary is of bytes.
+        temperature: of sampling; 0 is greedy.
+        top_p: the mass of the likeliest tokens that are sampled from.
+        seed: of the draws.
+
+    Raises:
+        SettingsError: the model is one of translation, or a setting is out of its range.
+        DataError: there is no prompt.
+    """
+    if model.source is not None:
+        raise SettingsError(
+            "expected a language model, found one that translates.", hint="`metaglot translate` uses it."
+        )
+    if not prompts:
+        raise DataError("expected at least one prompt, found none; an empty one will do.")
+    if tokens < 1 or temperature < 0:
+        raise SettingsError(f"expected tokens ≥ 1 and temperature ≥ 0, found {tokens} and {temperature}.")
+    vocabulary = model.vocabulary
+    writer = model.writer(language)
+    # The model has only ever seen blocks of so many tokens, and no more of a prompt than that.
+    known = model.recipe.length
+    prefix = [[BEGIN, *ids[-known:]] for ids in vocabulary.encode(list(prompts), framed=False)]
+    how = Decoding(Limits(0, tokens), vocabulary.unsayable)
+    if temperature == 0:
+        found = greedy(writer, prefix, None, how)
+    else:
+        found = sample(writer, prefix, None, how, temperature=temperature, top_p=top_p, seed=seed)
+    return [prompt + _text(vocabulary, ids.ids) for prompt, ids in zip(prompts, found, strict=True)]
+
+
+def _text(vocabulary: Vocabulary, ids: Sequence[int]) -> str:
+    """The text of numbers; a character that was cut off at the limit is left out."""
+    return vocabulary.decode(ids).rstrip("�")
