@@ -1,9 +1,9 @@
 """Methods side by side: the same model, data, batches and budget, and another way to learn the start.
 
-Every method but *scratch* starts from one joint model. Then `joint` goes on with joint training and the
-others with episodes, each on as many sequences as the others. Adapting is the same inner loop for all. Its
-rate is a multiple of the method's own, chosen for each number of updates on validation languages, which
-none of them has learned from.
+Every method but *scratch* begins with joint training. Then *joint + fine-tuned* goes on with it and the
+others with episodes, on as many sequences; episodes are of languages that joint training has not seen, but
+for *FOMAML, languages known*. Adapting is the same inner loop for all. Its rate is a multiple of the method's
+own, chosen for each number of updates on validation languages, which none of them has learned from.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import torch
 
 from metaglot.checkpoint import Checkpoint
 from metaglot.config import TrainSettings
-from metaglot.generation.drawing import EpisodeDraw, JointDraw, Sizes
+from metaglot.generation.drawing import EpisodeDraw, JointDraw, Sizes, shared_out
 from metaglot.generation.learning import Updates, adapt, make_learner, nats, whole
 from metaglot.generation.material import Material
-from metaglot.learners.base import Learner, started
+from metaglot.learners.base import Learner, start_of, started
 from metaglot.learners.modules import ModuleModel
 from metaglot.outer_loop import optimize
 from metaglot.storage import atomic_file
 from metaglot.tensor_files import load_tensors, save_tensors
 from metaglot.types import Params
 
-SCRATCH, JOINT = "scratch", "joint + fine-tuned"
+SCRATCH, JOINT, KNOWN = "scratch", "joint + fine-tuned", "FOMAML, languages known"
 LEARNERS = {
     JOINT: "multitask",
     "FOMAML": "fomaml",
@@ -39,10 +39,11 @@ LEARNERS = {
     SCRATCH: "multitask",
     "Reptile": "reptile",
     "CAVIA": "cavia",
+    KNOWN: "fomaml",
 }
 CAVIA_LAST = ("joint + fine-tuned", "FOMAML", "scratch", "Reptile", "CAVIA")
 """The methods of translation, whose sources have no groups."""
-MULTIPLES = (0.3, 1.0, 3.0, 10.0)
+MULTIPLES = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Plan:
         episodes: of each.
         sizes: sequences of batches and episodes.
         rate: of joint training.
+        fresh: share of the languages that episodes have for themselves, see `shared_out`.
         options: of learners, by their names, over what `make_learner` has.
         seed: of everything random.
     """
@@ -64,6 +66,7 @@ class Plan:
     episodes: int = 2
     sizes: Sizes = field(default_factory=Sizes)
     rate: float = 2e-3
+    fresh: float = 0.5
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seed: int = 0
 
@@ -95,34 +98,38 @@ class Methods:
         if name == SCRATCH:
             return learner, started(self.scratch)
         if name == JOINT:
-            rate = self.plan.rate / 4
-            return learner, self._kept("joint-more", lambda: self._joint(self._first(), self.plan.more, rate))
-        return learner, self._kept(name.lower(), lambda: self._meta(name, learner))
+            return learner, started(self._kept("joint-more", self._joint_to_the_end))
+        fresh = 0.0 if name == KNOWN else self.plan.fresh
+        return learner, self._kept(name.lower(), lambda: self._meta(name, learner, fresh))
 
     def learner(self, name: str) -> Learner:
         """Return a method's learner."""
         given = LEARNERS[name]
         return make_learner(given, self.plan.options.get(given, {}))
 
-    def _first(self) -> Params:
-        """The joint model's parameters."""
-        return self._kept("joint", lambda: self._joint(self.scratch, self.plan.joint, self.plan.rate))
+    def _joint_to_the_end(self) -> Params:
+        """Joint training on all languages, and then at a lower rate on as many sequences as episodes have."""
+        first = self._kept("joint", lambda: self._joint(self.scratch, list(self.sources)))
+        return self._joint(first, list(self.sources), self.plan.more, self.plan.rate / 4)
 
-    def _joint(self, start: Params, steps: int, rate: float) -> Params:
+    def _joint(self, start: Params, codes: list[str], steps: int = 0, rate: float = 0.0) -> Params:
+        steps, rate = steps or self.plan.joint, rate or self.plan.rate
         learner = make_learner("multitask", {"outer_rate": rate})
-        draw = JointDraw(self.sources, self.plan.sizes, self.plan.seed + steps)
+        known = {code: self.sources[code] for code in codes}
+        draw = JointDraw(known, self.plan.sizes, self.plan.seed + steps)
         settings = self._settings(steps, 1)
         found = optimize(
             _started(self.model, start), learner, draw, settings, name="joint", checkpoint=self._checkpoint
         )
-        return {n.removeprefix("start."): v for n, v in found.meta.items()}
+        return start_of(found.meta)
 
-    def _meta(self, name: str, learner: Learner) -> Params:
-        draw = EpisodeDraw(self.sources, self.plan.sizes, self.plan.seed)
+    def _meta(self, name: str, learner: Learner, fresh: float) -> Params:
+        joint, own = shared_out(self.sources, fresh)
+        first = self._kept("joint-part" if fresh else "joint", lambda: self._joint(self.scratch, joint))
+        draw = EpisodeDraw({code: self.sources[code] for code in own}, self.plan.sizes, self.plan.seed)
         settings = self._settings(self.plan.meta, self.plan.episodes)
-        model = _started(self.model, self._first())
-        found = optimize(model, learner, draw, settings, name=name, checkpoint=self._checkpoint)
-        return found.meta
+        model = _started(self.model, first)
+        return optimize(model, learner, draw, settings, name=name, checkpoint=self._checkpoint).meta
 
     def _settings(self, steps: int, episodes: int) -> TrainSettings:
         return TrainSettings(
@@ -142,8 +149,6 @@ class Methods:
             save_tensors(path, found, {"seconds": round(time.perf_counter() - begun)})
             Checkpoint(self._checkpoint).remove()
         found, _ = load_tensors(path, f"what {name} has learned")
-        if name == "joint-more":
-            return started(found)
         return found
 
 

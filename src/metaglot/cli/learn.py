@@ -152,15 +152,27 @@ def evaluate(
     corpus: OptionalCorpus = None,
     held_out: HeldOut = None,
     sources: SourcesOption = None,
-    learners: Annotated[str, typer.Option(help="Names, or 'all'.")] = "auto",
+    learners: Annotated[
+        str | None,
+        typer.Option(help="Names, or 'all'.", show_default="auto; fomaml for models that write"),
+    ] = None,
     baselines: Annotated[str, typer.Option(help="Names, 'all' or 'none'.")] = "all",
     shots: Annotated[
         str | None,
         typer.Option(
-            help="Examples per label, or sentences.", show_default="0,1,4,8,16, or 0,5,10,20,50 sentences"
+            help="Examples per label, sentences, pairs of sentences, or kilobytes of text.",
+            show_default="0,1,4,8,16, or 0,5,10,20,50 sentences, 0,100,500 pairs, 0,1,4,16 kilobytes",
         ),
     ] = None,
-    draws: Annotated[int, typer.Option(help="Random support sets per language and number of shots.")] = 10,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            help="Random support sets per language and number of shots.",
+            show_default="10; 1 for models that write",
+        ),
+    ] = None,
+    into: Into = None,
+    out_of: OutOf = None,
     encoder: EncoderOption = None,
     kind: KindOption = None,
     column: Columns = None,
@@ -189,20 +201,29 @@ def evaluate(
     from metaglot.learners import LEARNERS
     from metaglot.training import evaluation_facts, fit, fitting_learners, train_learners
 
-    chosen = recipe_from(
-        recipe,
-        corpus=corpus,
-        kind=kind,
-        mend=mend,
-        held_out=held_out,
-        sources=sources,
-        column=column,
-        settings=settings,
-        encoder=encoder,
-        encoding=encoding,
-        parallel=parallel,
-        **{"train.seed": seed, "train.steps": steps},
-    )
+    given: dict[str, Any] = {
+        "corpus": corpus,
+        "kind": kind,
+        "held_out": held_out,
+        "sources": sources,
+        "column": column,
+        "settings": settings,
+        "encoding": encoding,
+        "train.seed": seed,
+        "train.steps": steps,
+    }
+    if plot is not None:
+        check_plot(plot)
+    if writing.is_writing(kind, recipe):
+        if mend or parallel is not None:
+            raise SettingsError(f"--mend and --parallel are not for the kind {kind!r}.")
+        wanted = writing.recipe_from(recipe, source=encoder, into=into, out_of=out_of, **given)
+        writing.evaluate(wanted, learners, baselines, shots, draws=draws, json_file=json_file, plot=plot)
+        return
+    if into is not None or out_of is not None:
+        raise SettingsError("--into and --out-of are for --kind translation.")
+    chosen = recipe_from(recipe, mend=mend, encoder=encoder, parallel=parallel, **given)
+    learners, draws = learners or "auto", draws or 10
     names = fitting_learners() if learners == "all" else list(split_names(learners) or ())
     for name in names:
         LEARNERS[name]
@@ -213,8 +234,6 @@ def evaluate(
     check_grid([*names, *(["all"] if baselines == "all" else named)], counts, draws)
     if not chosen.held_out:
         raise SettingsError("expected --held-out LANGUAGES to evaluate on, found none.")
-    if plot is not None:
-        check_plot(plot)
     first = processes().first
     with said_by(first):
         fitted = fit(recipe_corpus(chosen), chosen)

@@ -140,6 +140,48 @@ def adapt(
             show_notices(["the examples did not help: more of them would, or cleaner ones."])
 
 
+def evaluate(
+    recipe: GenerationRecipe,
+    learners: str | None,
+    baselines: str,
+    shots: str | None,
+    *,
+    draws: int | None,
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    """Judge learners beside baselines on held-out languages, and show what came of it."""
+    from metaglot.cli.options import split_numbers
+    from metaglot.distributed import processes
+    from metaglot.evaluation.report import Report
+    from metaglot.generation.comparing import BASELINES, SHOTS, check_comparison, compare
+    from metaglot.generation.corpora import teach
+    from metaglot.generation.learning import WRITING_LEARNERS
+    from metaglot.storage import write_json
+
+    names = list(WRITING_LEARNERS if learners == "all" else split_names(learners or "fomaml") or ())
+    others = {"all": BASELINES, "none": ()}.get(baselines, split_names(baselines) or ())
+    counts = split_numbers(shots) if shots else SHOTS[recipe.kind]
+    check_comparison(names, others, counts)
+    taught = teach(recipe)
+    show_notices(taught.notices)
+    records = compare(recipe, taught, names, baselines=others, shots=counts, draws=draws or 1)
+    if not processes().first:
+        return
+    unit = "pairs of sentences" if recipe.kind == "translation" else "kilobytes of text"
+    report = Report(records, unit=unit)
+    out.print(report.table())
+    if report.metric == "saved":
+        say("saved is 1 − bits per byte / 8: what an 8-bit text shrinks by.")
+    for line in report.difference_lines():
+        say(line)
+    if json_file is not None:
+        rows = [record.as_dict() for record in records]
+        write_json(json_file, {"recipe": recipe.model_dump(), "summary": report.summary(), "records": rows})
+    if plot is not None:
+        report.plot(plot)
+
+
 def translate(
     folder: Folder,
     texts: Annotated[list[str] | None, typer.Argument(help="Sentences.", show_default=False)] = None,

@@ -52,9 +52,13 @@ class Report:
     Args:
         records: what `run_grid` returned.
         metric: the metric to sum up; higher is better. The kind's first where None.
+        unit: what k counts.
     """
 
-    def __init__(self, records: Sequence[Record], metric: str | None = None) -> None:
+    def __init__(
+        self, records: Sequence[Record], metric: str | None = None, unit: str = "examples per label"
+    ) -> None:
+        self.unit = unit
         metric = next(iter(records[0].metrics)) if metric is None else metric
         self.metric = metric
         self.records = tuple(records)
@@ -193,7 +197,7 @@ class Report:
             low, high = [100 * c.low for _, c in cells], [100 * c.high for _, c in cells]
             left.fill_between(x, low, high, alpha=0.15, color=line.get_color(), lw=0)
         left.set_xticks(list(places.values()), [str(k) for k in self.shots])
-        left.set_xlabel("examples per label")
+        left.set_xlabel(self.unit)
         left.set_ylabel(f"{self.metric}, %")
         left.set_title(f"mean over {len(self.languages)} held-out languages")
         left.legend(fontsize=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from metaglot.bitext import Bitext, Filters, clean, load_bitext, load_texts
+from metaglot.bitext import Bitext, Filters, Texts, clean, load_bitext, load_texts
 from metaglot.bitext.pairs import SentencePair
 from metaglot.errors import LanguageError, SettingsError, suggestion
 from metaglot.generation import WRITING
@@ -33,10 +33,8 @@ class Taught:
         groups: what the languages are grouped by.
         pivot: the language on the other side of every translation; empty for language modelling.
         into: whether that is what is translated into.
-        name: the corpus's.
-        fingerprint: of its content.
-        licence: of its texts.
         notices: things that the user should know.
+        data: pairs, cleaned and turned as the model wants them, or texts, of all languages.
     """
 
     sources: dict[str, Material]
@@ -46,10 +44,8 @@ class Taught:
     groups: Groups
     pivot: str
     into: bool
-    name: str
-    fingerprint: str
-    licence: str
     notices: tuple[str, ...]
+    data: Bitext | Texts
 
 
 def teach(recipe: GenerationRecipe) -> Taught:
@@ -84,10 +80,7 @@ def language_modelling(recipe: GenerationRecipe) -> Taught:
         text = "".join(f"{line.text}\n" for line in texts.select(code, "train"))
         known = material(text, vocabulary, block=recipe.length, group=groups.number(code))
         sources[code] = _some(known, recipe, code)
-    return Taught(
-        sources, held_out, vocabulary, None, groups, "", False, texts.name, texts.fingerprint, texts.licence,
-        texts.notices,
-    )  # fmt: skip
+    return Taught(sources, held_out, vocabulary, None, groups, "", False, texts.notices, texts)
 
 
 def translation(recipe: GenerationRecipe) -> Taught:
@@ -113,10 +106,7 @@ def translation(recipe: GenerationRecipe) -> Taught:
         code: codec.material(pairs[code], group=groups.number(code), limit=recipe.length) for code in codes
     }
     notices = (*bitext.notices, *filter(None, [report.summary]))
-    return Taught(
-        sources, held_out, target, source, groups, pivot, into, bitext.name, bitext.fingerprint,
-        bitext.licence, notices,
-    )  # fmt: skip
+    return Taught(sources, held_out, target, source, groups, pivot, into, notices, cleaned)
 
 
 def _pivot(bitext: Bitext, recipe: GenerationRecipe) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from metaglot.errors import DataError
+from metaglot.errors import DataError, SettingsError
+from metaglot.families import branch
 from metaglot.generation.material import WINDOW, Material, by_length
 from metaglot.sequences.vocabulary import BEGIN
 from metaglot.space import generator
@@ -128,6 +129,31 @@ class EpisodeDraw:
             untagged(material.batch(rows[:query]), 1.0, chance),
             code,
         )
+
+
+def shared_out(codes: Iterable[str], fresh: float) -> tuple[list[str], list[str]]:
+    """Return the languages that joint training sees, and those that episodes are of.
+
+    A model knows the languages that it was jointly trained on. Episodes of them would teach a learner that
+    there is nothing to adapt; so episodes are of languages that joint training has not seen, as a new one
+    will be (as a prior is cross-fitted). Kin are shared out between both sides. Where one side would have
+    fewer than two languages both have all of them.
+
+    Args:
+        codes: the source languages.
+        fresh: share of them that is left to episodes; 0 gives both sides all.
+
+    Raises:
+        SettingsError: the share is not from 0 to below 1.
+    """
+    if not 0 <= fresh < 1:
+        raise SettingsError(f"expected 0 ≤ fresh < 1, found {fresh}.")
+    order = sorted(codes, key=lambda code: (branch(code) or "", code))
+    apart = [code for i, code in enumerate(order) if int((i + 1) * fresh) > int(i * fresh)]
+    joint = [code for code in order if code not in apart]
+    if min(len(apart), len(joint)) < 2:
+        return sorted(order), sorted(order)
+    return sorted(joint), sorted(apart)
 
 
 def untagged(batch: Batch, share: float, chance: np.random.Generator) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from metaglot.checkpoint import Checkpoint
 from metaglot.config import TrainSettings
 from metaglot.drawing import with_codes
 from metaglot.generation.corpora import Taught, teach
-from metaglot.generation.drawing import EpisodeDraw, JointDraw, Sizes
+from metaglot.generation.drawing import EpisodeDraw, JointDraw, Sizes, shared_out
 from metaglot.generation.learning import make_learner
 from metaglot.generation.material import Material
 from metaglot.generation.model import GenerationModel, build, task_model
@@ -51,15 +51,12 @@ def train(
     """
     learner = make_learner(recipe.learner, recipe.learner_options)
     taught = taught or teach(recipe)
-    key = text_hash(recipe.model_dump_json(), taught.fingerprint, taught.vocabulary.fingerprint)
-    module = build(recipe, taught.vocabulary, taught.source)
-    start, losses = _joint(module, taught, recipe, _beside(checkpoint), key)
-    with torch.no_grad():
-        for name, value in module.named_parameters():
-            value.copy_(start[name])
-    model = task_model(module, taught.groups, recipe.train.precision)
-    result = meta_train(model, learner, taught.sources, recipe, checkpoint=checkpoint, key=key, log=log)
-    return _model(recipe, taught, learner, result, losses)
+    key = text_hash(recipe.model_dump_json(), taught.data.fingerprint, taught.vocabulary.fingerprint)
+    joint, own = sides(recipe, taught.sources)
+    model, losses = train_jointly(recipe, taught, joint, checkpoint=_beside(checkpoint), key=key)
+    known = {code: taught.sources[code] for code in own}
+    result = meta_train(model, learner, known, recipe, checkpoint=checkpoint, key=key, log=log)
+    return assemble(recipe, taught, learner, result.meta, {"joint": losses, "training": result.history})
 
 
 def meta_train(
@@ -125,14 +122,35 @@ def remove_checkpoints(checkpoint: Path) -> None:
             Checkpoint(path).remove()
 
 
-def _joint(
-    module: Any, taught: Taught, recipe: GenerationRecipe, checkpoint: Path | None, key: str
-) -> tuple[Params, tuple[float, ...]]:
-    """The parameters that joint training ends at, and its losses."""
+def sides(recipe: GenerationRecipe, sources: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the languages of a recipe's joint training and those of its episodes, see `shared_out`."""
+    # Without joint training nothing is known yet, and further joint training has no episodes.
+    alone = not recipe.joint.steps or recipe.learner == "multitask"
+    return shared_out(sources, 0.0 if alone else recipe.train.fresh)
+
+
+def train_jointly(
+    recipe: GenerationRecipe,
+    taught: Taught,
+    codes: Sequence[str],
+    *,
+    checkpoint: Path | None = None,
+    key: str = "",
+) -> tuple[ModuleModel, tuple[float, ...]]:
+    """Return a recipe's model after joint training on source languages, and the losses.
+
+    Args:
+        recipe: the model and its joint training.
+        taught: the source languages.
+        codes: those that are trained on.
+        checkpoint: a file to save progress to, and to go on from.
+        key: names what the batches are made from.
+    """
     joint, seed = recipe.joint, recipe.train.seed
+    module = build(recipe, taught.vocabulary, taught.source)
     model = task_model(module, taught.groups, recipe.train.precision)
     if not joint.steps:
-        return model.init(0), ()
+        return model, ()
     learner = make_learner("multitask", {"outer_rate": joint.rate})
     settings = TrainSettings(
         steps=joint.steps,
@@ -146,9 +164,14 @@ def _joint(
         precision=recipe.train.precision,
         seed=seed,
     )
-    draw = JointDraw(taught.sources, Sizes(joint.batch, untagged=joint.untagged), seed)
+    known = {code: taught.sources[code] for code in codes}
+    draw = JointDraw(known, Sizes(joint.batch, untagged=joint.untagged), seed)
     found = optimize(model, learner, draw, settings, name=JOINT, checkpoint=checkpoint, key=key)
-    return start_of(found.meta), found.losses
+    start = start_of(found.meta)
+    with torch.no_grad():
+        for name, value in module.named_parameters():
+            value.copy_(start[name])
+    return task_model(module, taught.groups, recipe.train.precision), found.losses
 
 
 def _validation(sources: Mapping[str, Material], settings: EpisodeSettings) -> tuple[str, ...]:
@@ -157,32 +180,29 @@ def _validation(sources: Mapping[str, Material], settings: EpisodeSettings) -> t
     return found
 
 
-def _model(
-    recipe: GenerationRecipe,
-    taught: Taught,
-    learner: Learner,
-    result: TrainResult,
-    joint: tuple[float, ...],
+def assemble(
+    recipe: GenerationRecipe, taught: Taught, learner: Learner, meta: Params, went: Mapping[str, Any]
 ) -> GenerationModel:
-    meta = {n: v.detach() for n, v in result.meta.items()}
+    """Return the model of what a learner has learned; `went` may have `joint` losses and the `training`."""
+    meta = {n: v.detach() for n, v in meta.items()}
+    joint = went.get("joint")
     facts = {
         "sources": sorted(taught.sources),
         "held_out": list(taught.held_out),
         "pivot": taught.pivot,
         "into": taught.into,
         "corpus": {
-            "name": taught.name,
-            "fingerprint": taught.fingerprint,
-            "licence": taught.licence,
+            "name": taught.data.name,
+            "fingerprint": taught.data.fingerprint,
+            "licence": taught.data.licence,
             "sequences": {code: len(m) for code, m in sorted(taught.sources.items())},
         },
         "joint": {"first_loss": joint[0], "last_loss": joint[-1]} if joint else {},
-        "training": result.history.facts(),
+        "training": went["training"].facts() if "training" in went else {},
         "parameters": sum(v.numel() for v in start_of(meta).values()),
     }
-    return GenerationModel(
-        recipe, taught.vocabulary, taught.source, taught.groups, learner, meta, json.loads(json.dumps(facts))
-    )
+    plain = json.loads(json.dumps(facts))
+    return GenerationModel(recipe, taught.vocabulary, taught.source, taught.groups, learner, meta, plain)
 
 
 def _beside(checkpoint: Path | None) -> Path | None:

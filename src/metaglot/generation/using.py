@@ -48,7 +48,7 @@ def translator(
     codec, writer = model.codec, model.writer(language)
     if language == model.facts["pivot"]:
         raise LanguageError(
-            f"expected the language on the other side of {language_name(language)}, found {language!r} itself."
+            f"expected the language on the other side of {language_name(language)}, found it itself."
         )
     # An adapted language begins as it did when it was adapted: without a tag.
     tag = language if not model.facts["into"] and language not in model.adaptations else None
