@@ -22,7 +22,7 @@ ROOMS = [
     "learners",
     "prior model distributed calibration",
     "training outer_loop drawing descent meta_loss divergence history run_log checkpoint adapting "
-    "cross_validation predicting artifact model_card tuning explain evaluation searching recipes",
+    "cross_validation predicting artifact model_card tuning explain evaluation searching recipes generation",
     "cli server demo __main__",
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms.split()}

@@ -183,7 +183,7 @@ class _Run:
             nats, params = judged(self.methods, learner, meta, support, test, how, 0, code)
             if write:
                 drafts = _drafts(self.codec, self.module, params, [pair.source for pair in tests])
-                _keep(self.work / "drafts" / f"{_name(row)}.json", tests, drafts)
+                _keep(self.work / "drafts" / f"{_name(row)}.json", row, tests, drafts)
             self.records.add({**row, "nats_per_token": round(nats / test.n_tokens, 4)})
         return float(self.records.find(**row)[0]["nats_per_token"])
 
@@ -261,9 +261,10 @@ def _drafts(codec: Codec, module: TranslationModel, params: Params, texts: list[
     return codec.translate(written, texts, width=1, batch=64, limits=Limits(1.5, 8))
 
 
-def _keep(path: Path, pairs: tuple[SentencePair, ...], drafts: list[str]) -> None:
+def _keep(path: Path, row: dict[str, object], pairs: tuple[SentencePair, ...], drafts: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = {name: [getattr(p, name) for p in pairs] for name in ("source", "target")} | {"drafts": drafts}
+    rows: dict[str, object] = {name: [getattr(p, name) for p in pairs] for name in ("source", "target")}
+    rows |= {"drafts": drafts, "row": {**row, "into": pairs[0].target_language}}
     with atomic_file(path) as beside:
         beside.write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
 
