@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import torch
 from metaglot.bitext.pairs import Bitext, SentencePair
 from metaglot.errors import DataError, LanguageError, SettingsError
 from metaglot.generation import language_modelling
-from metaglot.generation.learning import Updates, adapt, nats, whole
+from metaglot.generation.learning import Updates, adapt, adapt_through, nats, whole
 from metaglot.generation.material import Material
 from metaglot.generation.model import GenerationModel, WrittenLanguage
 from metaglot.languages import language_name
@@ -122,25 +121,23 @@ def choose(model: GenerationModel, material: Material, language: str, seed: int)
     share = min(_JUDGED, len(material) // 5)
     apart, known = material.rows(order[:share]), material.rows(order[share:])
 
-    def loss(updates: Updates) -> float:
-        own = adapt(model.task_model, model.learner, model.meta, known, updates, seed, language)  # type: ignore[arg-type]
-        params: Params = whole(model.task_model, model.learner, model.meta, own, known.batch([0]))
-        return nats(model.task_model, params, apart) / apart.n_tokens
+    task_model, learner, meta = model.task_model, model.learner, model.meta
 
-    before = loss(Updates(0, _DEFAULT.batch))
-    best = Chosen(_DEFAULT, before, math.inf)
-    with progress("choosing updates", len(STEPS) * len(MULTIPLES)) as advance:
+    def loss(own: Params) -> float:
+        params = whole(task_model, learner, meta, own, known.batch([0]))
+        return nats(task_model, params, apart) / apart.n_tokens
+
+    start = adapt(task_model, learner, meta, known, Updates(0), seed, language)  # type: ignore[arg-type]
+    best = Chosen(_DEFAULT, before=loss(start))
+    with progress("choosing updates", len(MULTIPLES)) as advance:
         for multiple in MULTIPLES:
-            last = math.inf
-            for place, steps in enumerate(STEPS):
-                found = loss(updates := Updates(steps, _DEFAULT.batch, multiple))
+            most = Updates(max(STEPS), _DEFAULT.batch, multiple)
+            ways = adapt_through(task_model, learner, meta, known, most, STEPS, seed, language)  # type: ignore[arg-type]
+            for steps, own in ways.items():
+                found = loss(own)
                 if best.after is None or found < best.after:
-                    best = Chosen(updates, before, found)
-                advance(1, f"{steps} updates: {found:.3f} nats a token")
-                if found > last:  # it only gets worse: longer ones have learned the examples by heart
-                    advance(len(STEPS) - place - 1)
-                    break
-                last = found
+                    best = Chosen(Updates(steps, most.batch, multiple), best.before, found)
+            advance(1, f"{best.updates.steps} updates: {best.after:.3f} nats a token")
     return best
 
 

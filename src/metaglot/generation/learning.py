@@ -12,7 +12,7 @@ followed by fine-tuning is the same with the learner `multitask`, whose start is
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -111,21 +111,38 @@ def adapt(
     Raises:
         TrainingError: the steps have diverged.
     """
+    return adapt_through(model, learner, meta, material, updates, (), *key)[updates.steps]
+
+
+def adapt_through(
+    model: TaskModel,
+    learner: GradientLearner,
+    meta: Params,
+    material: Material,
+    updates: Updates,
+    stops: Collection[int],
+    *key: int | str,
+) -> dict[int, Params]:
+    """Return what `adapt` does, and the same after fewer steps on the way: number of steps → parameters."""
     chance = generator(*key, "untagged")
     known = [untagged(b, 1.0, chance) for b in islice(material.batches(updates.batch, *key), updates.steps)]
     some = known or [material.batch([0])]
     begin, common = learner.begin(model, meta, [some[0]])
+    begin = {n: v.detach() for n, v in begin.items()}
     if not known:
-        return {n: v.squeeze(0).detach() for n, v in begin.items()}
+        return {0: {n: v.squeeze(0) for n, v in begin.items()}}
     inner = replace(learner.inner, steps=updates.steps, batch=0, rate=learner.inner.rate * updates.multiple)
     shift = math.log(updates.multiple)
     meta = {n: v.detach() + shift if n.startswith(RATE) else v.detach() for n, v in meta.items()}
     first, *rest = (Stack.of([batch]) for batch in known)
-    begin = {n: v.detach() for n, v in begin.items()}
-    found = inner.run(model, meta, begin, common, first, learning=False, turns=rest, whole=False)[-1]
-    own = {n: v.squeeze(0) for n, v in found.items()}
-    check_finite(own, inner)
-    return own
+    stops = sorted({*(stop for stop in stops if 0 < stop < updates.steps), updates.steps})
+    ways = inner.run(model, meta, begin, common, first, learning=False, turns=rest, kept=stops)
+    found = {
+        stop: {n: v.squeeze(0) for n, v in own.items()}
+        for stop, own in zip(stops, ways[-len(stops) :], strict=True)
+    }
+    check_finite(found[updates.steps], inner)
+    return found
 
 
 def whole(model: TaskModel, learner: Learner, meta: Params, adapted: Params, batch: Batch) -> Params:

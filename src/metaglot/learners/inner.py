@@ -17,7 +17,7 @@ that the gradient of the sum of their losses is each one's own gradient.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -209,10 +209,10 @@ def descend(
     clip: float | None = None,
     exact: bool = True,
     learning: bool = True,
-    whole: bool = True,
+    kept: Collection[int] | None = None,
     gradients: Gradients | None = None,
 ) -> list[Params]:
-    """Return θ_0 … θ_K of gradient descent on an objective.
+    """Return θ_0 … θ_K of gradient descent on an objective, or some of them.
 
     Args:
         objective: the sum of the tasks' losses as a function of θ and the outer parameters.
@@ -224,7 +224,8 @@ def descend(
         clip: the largest norm of a task's gradient.
         exact: differentiate through the gradients; else they are constants.
         learning: whether the result is to be differentiated at all.
-        whole: whether all of θ_0 … θ_K are wanted; else θ_K alone, which needs no memory of the way to it.
+        kept: the i of the θ_i that are wanted where nothing is to be differentiated, all if None: a long way
+            need not be remembered.
         gradients: the objective's, where there is a faster way to them than `gradients_of`.
     """
     find = gradients or functools.partial(gradients_of, objective)
@@ -247,8 +248,8 @@ def descend(
             theta, state = step(i, theta, state, outer, learning and exact)
             if not learning:
                 theta, state = _fresh(theta), {n: v.detach() for n, v in state.items()}
-            if not whole:
-                trajectory.clear()
+            if not learning and kept is not None and i not in kept:
+                trajectory.pop()
             trajectory.append(theta)
     return trajectory if learning else [{n: v.detach() for n, v in theta.items()} for theta in trajectory]
 

@@ -10,7 +10,7 @@ the sources do not have starts at zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
@@ -191,7 +191,7 @@ class InnerLoop:
         *,
         learning: bool,
         turns: Sequence[Stack] = (),
-        whole: bool = True,
+        kept: Collection[int] | None = None,
     ) -> list[Params]:
         """Return θ_0 … θ_K, each with every parameter `[m, …]` of the tasks' own.
 
@@ -203,7 +203,7 @@ class InnerLoop:
             support: the tasks' support sets.
             learning: whether the result is to be differentiated.
             turns: other batches of the same tasks, which the steps take turns between with `support`.
-            whole: whether all of θ_0 … θ_K are wanted, or θ_K alone.
+            kept: the i of the θ_i that are wanted beside θ_K, all if None; see `descend`.
         """
         cut = zip_longest(*(stack.parts(self.batch) for stack in (support, *turns)))
         batches = [part for parts in cut for part in parts if part is not None]
@@ -234,7 +234,7 @@ class InnerLoop:
             clip=self.clip,
             exact=not self.first_order,
             learning=learning,
-            whole=whole,
+            kept=kept,
             gradients=compiled_gradients(model, eager, batches, rest, common) if is_compiled(model) else None,
         )
         return [rest | theta for theta in trajectory]
