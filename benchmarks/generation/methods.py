@@ -1,9 +1,9 @@
 """Methods side by side: the same model, data, batches and budget, and another way to learn the start.
 
 Every method but *scratch* begins with joint training. Then *joint + fine-tuned* goes on with it and the
-others with episodes, on as many sequences; episodes are of languages that joint training has not seen, but
-for *FOMAML, languages known*. Adapting is the same inner loop for all. Its rate is a multiple of the method's
-own, chosen for each number of updates on validation languages, which none of them has learned from.
+others with episodes, on as many sequences; for *FOMAML, fresh languages* those are of the half of the
+languages that joint training has not seen. Adapting is the same inner loop for all. Its rate is a multiple of
+the method's own, chosen for each number of updates on validation languages, which none has learned from.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from metaglot.storage import atomic_file
 from metaglot.tensor_files import load_tensors, save_tensors
 from metaglot.types import Params
 
-SCRATCH, JOINT, KNOWN = "scratch", "joint + fine-tuned", "FOMAML, languages known"
+SCRATCH, JOINT, FRESH = "scratch", "joint + fine-tuned", "FOMAML, fresh languages"
 LEARNERS = {
     JOINT: "multitask",
     "FOMAML": "fomaml",
@@ -39,9 +39,9 @@ LEARNERS = {
     SCRATCH: "multitask",
     "Reptile": "reptile",
     "CAVIA": "cavia",
-    KNOWN: "fomaml",
+    FRESH: "fomaml",
 }
-CAVIA_LAST = ("joint + fine-tuned", "FOMAML", "scratch", "Reptile", "CAVIA")
+UNGROUPED = ("joint + fine-tuned", "FOMAML", "scratch", "Reptile", "CAVIA")
 """The methods of translation, whose sources have no groups."""
 MULTIPLES = (0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -56,7 +56,7 @@ class Plan:
         episodes: of each.
         sizes: sequences of batches and episodes.
         rate: of joint training.
-        fresh: share of the languages that episodes have for themselves, see `shared_out`.
+        fresh: share of the languages that joint training leaves to episodes, see `shared_out`.
         options: of learners, by their names, over what `make_learner` has.
         seed: of everything random.
     """
@@ -99,7 +99,7 @@ class Methods:
             return learner, started(self.scratch)
         if name == JOINT:
             return learner, started(self._kept("joint-more", self._joint_to_the_end))
-        fresh = 0.0 if name == KNOWN else self.plan.fresh
+        fresh = self.plan.fresh if name == FRESH else 0.0
         return learner, self._kept(name.lower(), lambda: self._meta(name, learner, fresh))
 
     def learner(self, name: str) -> Learner:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.generation.methods import JOINT, KNOWN, LEARNERS, SCRATCH
+from benchmarks.generation.methods import FRESH, JOINT, LEARNERS, SCRATCH
 from benchmarks.markers import ROOT, fill, markdown, renew
 from metaglot.evaluation.report import check_plot
 from metaglot.space import generator
@@ -173,7 +173,7 @@ def draw(path: Path, curves: Mapping[str, Mapping[int, float]], x: str, y: str, 
     figure, axes = plt.subplots(figsize=(7, 4.4), layout="constrained")
     for name, curve in curves.items():
         if curve:
-            plain = name in (JOINT, SCRATCH, KNOWN, "copy")
+            plain = name in (JOINT, SCRATCH, FRESH, "copy")
             axes.plot(list(curve), list(curve.values()), "--" if plain else "-o", label=name, ms=4)
     axes.set_xscale("log", base=2)
     ticks = sorted({place for curve in curves.values() for place in curve})

@@ -26,7 +26,7 @@ from statistics import mean
 
 import torch
 
-from benchmarks.generation.methods import CAVIA_LAST, MULTIPLES, Methods, Plan, Records, about, judged
+from benchmarks.generation.methods import MULTIPLES, UNGROUPED, Methods, Plan, Records, about, judged
 from metaglot.bitext import Bitext, Filters, SentencePair, clean, load_bitext
 from metaglot.generation.learning import Updates
 from metaglot.generation.material import Material
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--source", help="how sources come in", default="")
     parser.add_argument("--work", type=Path, required=True, help="keeps what is learned, to go on from")
     parser.add_argument("--out", type=Path, help="benchmarks/results/translation-CORPUS.jsonl by default")
-    parser.add_argument("--methods", default=",".join(CAVIA_LAST))
+    parser.add_argument("--methods", default=",".join(UNGROUPED))
     parser.add_argument("--joint", type=int, default=3000, help="joint steps")
     parser.add_argument("--meta", type=int, default=250, help="outer steps of meta-training")
     options = parser.parse_args()

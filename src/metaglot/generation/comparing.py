@@ -1,8 +1,7 @@
 """Learners beside baselines on held-out languages: the same model, data, batches and budget.
 
-All but `scratch` begin with joint training. Each learner then has the recipe's episodes, of languages that
-joint training has left to them; `joint-fine-tuned` has as many sequences of further joint training, and all
-languages. Adapting is the same for all: updates
+All but `scratch` begin with joint training. Each learner then has the recipe's episodes, and
+`joint-fine-tuned` as many sequences of further joint training. Adapting is the same for all: updates
 and their rate are chosen on a fifth of the examples (`metaglot.generation.adapting`).
 """
 

@@ -134,10 +134,10 @@ class EpisodeDraw:
 def shared_out(codes: Iterable[str], fresh: float) -> tuple[list[str], list[str]]:
     """Return the languages that joint training sees, and those that episodes are of.
 
-    A model knows the languages that it was jointly trained on. Episodes of them would teach a learner that
-    there is nothing to adapt; so episodes are of languages that joint training has not seen, as a new one
-    will be (as a prior is cross-fitted). Kin are shared out between both sides. Where one side would have
-    fewer than two languages both have all of them.
+    A model knows the languages that it was jointly trained on, and episodes of them teach a learner that
+    there is little to adapt: learned rates fall to a fifth. Episodes of languages that joint training has
+    not seen are as a new one will be (as a prior is cross-fitted); but then fewer languages are trained on.
+    Kin are shared out between both sides. Where one side would have fewer than two languages both have all.
 
     Args:
         codes: the source languages.

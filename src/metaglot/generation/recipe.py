@@ -36,7 +36,7 @@ class EpisodeSettings(TrainSettings):
         support: sequences that an episode adapts on; as many as its inner steps are on where absent.
         query: sequences that it is judged on.
         fresh: share of the source languages that joint training leaves to the episodes, so that these are of
-            languages that the model does not know yet; 0 has all languages in both.
+            languages that the model does not know yet; with 0 all languages are in both.
     """
 
     steps: Positive = 200
@@ -47,7 +47,7 @@ class EpisodeSettings(TrainSettings):
     checkpoint_every: Positive = 50
     support: Positive | None = None
     query: Positive = 16
-    fresh: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    fresh: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _of_sequences(self) -> EpisodeSettings:

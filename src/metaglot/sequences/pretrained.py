@@ -164,7 +164,7 @@ def _special_rows(base: Any) -> tuple[int, int, int]:
 
 
 def _renumbered(size: int, padding: int, end: int) -> Tensor:
-    """metaglot's number → the model's row, `[V]`: the fewest exchanges that put both in their places."""
+    """The model's row of each number, `[V]`: the fewest exchanges that put both in their places."""
     rows = torch.arange(size)
     for number, row in ((PADDING, padding), (END, end)):
         place = int((rows == row).nonzero())
