@@ -244,7 +244,7 @@ def learned(learner, module, rate, steps=12, tasks=2):
     return before, judged()
 
 
-@each_model
+@pytest.mark.parametrize("name", ["m2m100", "t5"])
 def test_first_order_maml_learns_all_of_it(name):
     before, after = learned(fomaml(steps=2, rate=0.3), made(name, std=0.15), rate=0.03)
     assert after < before - 0.1

@@ -68,7 +68,8 @@ def judged(cells: Cells, key: tuple[str, int, int]) -> dict[str, Any]:
     base = cells.get((JOINT, tokens, updates))
     if base is not None and method != JOINT:
         both = {c: (kept["drafts"], base[c]["drafts"], kept["target"]) for c, kept in cell.items()}
-        against = compare_languages(both, "chrf++")
+        into = {code: kept["row"]["into"] for code, kept in cell.items()}
+        against = compare_languages(both, "chrf++", language=into).mean
         found |= {"difference": against.difference, "low": against.low, "high": against.high, "p": against.p}
     pairs = [(s, d) for kept in cell.values() for s, d in zip(kept["source"], kept["drafts"], strict=True)]
     filled = [(s, d) for s, d in pairs if any(find(s))]

@@ -274,5 +274,8 @@ def _all_errors(error: ValidationError, form: type[Settings]) -> str:
             near = suggestion(str(fault["loc"][-1]), fields)
             lines.append(f"  {place}: no such setting. {near}".rstrip())
         else:
-            lines.append(f"  {place}: {fault['msg']}, found {fault.get('input')!r}.")
+            # What is wrong with several settings together names them; all of them were found.
+            found = fault.get("input")
+            end = "." if isinstance(found, dict) else f", found {found!r}."
+            lines.append(f"  {place or 'recipe'}: {fault['msg']}{end}")
     return "\n".join(lines)

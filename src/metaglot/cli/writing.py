@@ -24,7 +24,6 @@ Input = Annotated[
     Path | None,
     typer.Option("--input", help="A text file, a line each; - is the standard input.", show_default=False),
 ]
-_STREAM = 32  # lines that are read before their translations are written
 
 
 def is_writing(kind: str | None, recipe: Path | None) -> bool:
@@ -199,6 +198,9 @@ def translate(
         typer.Option(help="Where to write the catalogue, instead of in its place.", show_default=False),
     ] = None,
     width: Annotated[int, typer.Option("--beam", help="Width of the beam; 1 is greedy.")] = 4,
+    batch: Annotated[
+        int, typer.Option(help="Lines that are read before their drafts are written; 1 answers each at once.")
+    ] = 32,
     encoding: Encoding = "utf-8",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
@@ -227,9 +229,9 @@ def translate(
         else:
             out.print(filled)
         return
-    run = translator(model, code, width=width)
+    run = translator(model, code, width=width, batch=batch)
     lines = iter(texts or ()) if source is None else _lines(source, encoding or "utf-8")
-    while some := list(islice(lines, _STREAM)):
+    while some := list(islice(lines, batch)):
         with silent():
             drafts = run(some)
         for text, draft in zip(some, drafts, strict=True):

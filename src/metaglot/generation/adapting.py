@@ -58,6 +58,7 @@ def material_of(model: GenerationModel, examples: Bitext | str, language: str) -
     if model.source is None:
         if not isinstance(examples, str):
             raise DataError("expected running text to adapt a language model on, found sentence pairs.")
+        assert model.vocabulary is not None
         return language_modelling.material(
             examples, model.vocabulary, block=model.recipe.length, group=group
         ), []

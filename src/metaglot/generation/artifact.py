@@ -8,7 +8,8 @@
     DIR/README.md                a model card
     DIR/adaptations/swh.safetensors     one file a language
 
-The weights of a frozen encoder are not in it: they are named by a fingerprint, and another is refused.
+The weights of a frozen encoder or a pretrained model are not in it: they are named by a fingerprint, and
+others are refused.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from metaglot.encoders import load_encoder
 from metaglot.errors import ArtifactError, Where
 from metaglot.generation import WRITING
 from metaglot.generation.card import card
+from metaglot.generation.corpora import pretrained_side
 from metaglot.generation.learning import make_learner
 from metaglot.generation.model import GenerationModel, WrittenLanguage
+from metaglot.generation.pretrained import PretrainedSide
 from metaglot.generation.recipe import GenerationRecipe
 from metaglot.generation.translation import StateSide, TokenSide
 from metaglot.sequences.vocabulary import Vocabulary
@@ -107,8 +110,8 @@ def load(folder: Path | str) -> GenerationModel:
                 hint="Restore the folder from a copy, or train again.",
             )
     recipe = read_settings(GenerationRecipe, folder / _RECIPE, {})
-    vocabulary = Vocabulary.load(folder / _VOCABULARY)
-    source = _source(folder, manifest)
+    vocabulary = None if recipe.model else Vocabulary.load(folder / _VOCABULARY)
+    source = _source(folder, manifest, recipe)
     groups = Groups(manifest["groups"]["by"], tuple(manifest["groups"]["names"]))
     learner = make_learner(recipe.learner, recipe.learner_options)
     meta, _ = load_tensors(folder / _LEARNER, "a learner")
@@ -163,12 +166,16 @@ def _read(path: Path, model: str) -> WrittenLanguage:
 def _write(model: GenerationModel, folder: Path) -> None:
     with atomic_file(folder / _RECIPE) as beside:
         beside.write_text(write_recipe(model.recipe), "utf-8")
-    model.vocabulary.save(folder / _VOCABULARY)
-    names = [_RECIPE, _VOCABULARY, _LEARNER]
-    encoder = None
+    names = [_RECIPE, _LEARNER]
+    if model.vocabulary is not None:
+        model.vocabulary.save(folder / _VOCABULARY)
+        names.append(_VOCABULARY)
+    encoder: dict[str, Any] | None = None
     if isinstance(model.source, TokenSide):
         model.source.vocabulary.save(folder / _SOURCE)
         names.append(_SOURCE)
+    elif isinstance(model.source, PretrainedSide):
+        encoder = {"name": model.source.name, "fingerprint": model.source.fingerprint}
     elif model.source is not None:
         encoder = {
             "name": model.source.encoder,
@@ -193,21 +200,24 @@ def _write(model: GenerationModel, folder: Path) -> None:
         save_adaptation(adapted, folder)
 
 
-def _source(folder: Path, manifest: dict[str, Any]) -> TokenSide | StateSide | None:
+def _source(
+    folder: Path, manifest: dict[str, Any], recipe: GenerationRecipe
+) -> TokenSide | StateSide | PretrainedSide | None:
     if (folder / _SOURCE).is_file():
         return TokenSide(Vocabulary.load(folder / _SOURCE))
     wanted = manifest["encoder"]
     if wanted is None:
         return None
-    found = load_encoder(wanted["name"])
+    side = pretrained_side(recipe)
+    found = load_encoder(wanted["name"]) if side is None else side
     if found.fingerprint != wanted["fingerprint"]:
         raise ArtifactError(
-            f"expected the encoder {wanted['name']!r} with the fingerprint {wanted['fingerprint'][:12]}…, "
+            f"expected {wanted['name']!r} with the fingerprint {wanted['fingerprint'][:12]}…, "
             f"found {found.fingerprint[:12]}….",
             where=Where(folder / _MANIFEST, field="encoder"),
-            hint="The encoder's files have changed since training: restore them, or train again.",
+            hint="Its files have changed since training: restore them, or train again.",
         )
-    return StateSide(wanted["name"], wanted["layer"])
+    return StateSide(wanted["name"], wanted["layer"]) if side is None else side
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -165,6 +165,7 @@ def _support(taught: Taught, model: GenerationModel, language: str, k: int, draw
     if not k:
         return None
     if isinstance(taught.data, Texts):
+        assert taught.vocabulary is not None
         return material(
             taught.data.take(language, k, draw), taught.vocabulary, block=model.recipe.length, group=group
         )
@@ -181,6 +182,7 @@ def _support(taught: Taught, model: GenerationModel, language: str, k: int, draw
 def _judge(model: GenerationModel, taught: Taught, language: str) -> Callable[[], dict[str, float]]:
     """Return what measures a language as it is adapted now."""
     if isinstance(taught.data, Texts):
+        assert taught.vocabulary is not None
         room = min(_KILOBYTES, taught.data.size(language, "test") / 1024)
         text = taught.data.take(language, room, split="test")
         test = material(text, taught.vocabulary, block=model.recipe.length)

@@ -11,6 +11,7 @@ from metaglot.errors import LanguageError, SettingsError, suggestion
 from metaglot.generation import WRITING
 from metaglot.generation.language_modelling import material
 from metaglot.generation.material import Material
+from metaglot.generation.pretrained import PretrainedSide
 from metaglot.generation.recipe import GenerationRecipe
 from metaglot.generation.translation import Codec, StateSide, TokenSide
 from metaglot.languages import parse_language
@@ -28,8 +29,8 @@ class Taught:
     Attributes:
         sources: code → material.
         held_out: the codes of languages that are not learned from.
-        vocabulary: of what is written.
-        source: how sources come in; None for language modelling.
+        vocabulary: of what is written; None where a pretrained model has its own.
+        source: how sources come in, or the pretrained model; None for language modelling.
         groups: what the languages are grouped by.
         pivot: the language on the other side of every translation; empty for language modelling.
         into: whether that is what is translated into.
@@ -39,8 +40,8 @@ class Taught:
 
     sources: dict[str, Material]
     held_out: tuple[str, ...]
-    vocabulary: Vocabulary
-    source: TokenSide | StateSide | None
+    vocabulary: Vocabulary | None
+    source: TokenSide | StateSide | PretrainedSide | None
     groups: Groups
     pivot: str
     into: bool
@@ -99,14 +100,27 @@ def translation(recipe: GenerationRecipe) -> Taught:
             f"expected at least two pairs to learn from in every language, found {empty[0]} without.",
             hint="Leave it out by --sources.",
         )
-    target = _vocabulary(pairs, codes, recipe, lambda pair: pair.target, () if into else codes)
-    source = _side(pairs, codes, recipe)
-    codec = Codec(target, source)
+    pretrained = pretrained_side(recipe)
+    codec: Codec | PretrainedSide
+    if pretrained is None:
+        target = _vocabulary(pairs, codes, recipe, lambda pair: pair.target, () if into else codes)
+        codec = Codec(target, _side(pairs, codes, recipe))
+    else:
+        codec = pretrained
     sources = {
         code: codec.material(pairs[code], group=groups.number(code), limit=recipe.length) for code in codes
     }
     notices = (*bitext.notices, *filter(None, [report.summary]))
-    return Taught(sources, held_out, target, source, groups, pivot, into, notices, cleaned)
+    if isinstance(codec, PretrainedSide):
+        return Taught(sources, held_out, None, codec, groups, pivot, into, notices, cleaned)
+    return Taught(sources, held_out, codec.target, codec.source, groups, pivot, into, notices, cleaned)
+
+
+def pretrained_side(recipe: GenerationRecipe) -> PretrainedSide | None:
+    """Return a recipe's pretrained model; None where it has none."""
+    if not recipe.model:
+        return None
+    return PretrainedSide(recipe.model, 8 if recipe.lora is None else recipe.lora, recipe.codes)
 
 
 def _pivot(bitext: Bitext, recipe: GenerationRecipe) -> str:

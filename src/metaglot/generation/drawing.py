@@ -59,7 +59,8 @@ class JointDraw:
         order = chance.permutation(len(chosen)).tolist()
         half = len(chosen) // 2
         parts = [[chosen[i] for i in rows] for rows in (order[:half], order[half:])]
-        support, query = (untagged(self._mixed(part), self._sizes.untagged, chance) for part in parts)
+        share = self._sizes.untagged if self._materials[0].tagged else 0.0
+        support, query = (untagged(self._mixed(part), share, chance) for part in parts)
         return Episode(support, query, ALL)
 
     def _batch(self, step: int) -> list[tuple[int, int]]:
@@ -125,8 +126,8 @@ class EpisodeDraw:
         query = min(self._sizes.query, len(material) // 2)
         rows = chance.permutation(len(material))[: query + self._sizes.support].tolist()
         return Episode(
-            untagged(material.batch(rows[query:]), 1.0, chance),
-            untagged(material.batch(rows[:query]), 1.0, chance),
+            untagged(material.batch(rows[query:]), float(material.tagged), chance),
+            untagged(material.batch(rows[:query]), float(material.tagged), chance),
             code,
         )
 

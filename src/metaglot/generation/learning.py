@@ -125,7 +125,8 @@ def adapt_through(
 ) -> dict[int, Params]:
     """Return what `adapt` does, and the same after fewer steps on the way: number of steps → parameters."""
     chance = generator(*key, "untagged")
-    known = [untagged(b, 1.0, chance) for b in islice(material.batches(updates.batch, *key), updates.steps)]
+    drawn = islice(material.batches(updates.batch, *key), updates.steps)
+    known = [untagged(batch, float(material.tagged), chance) for batch in drawn]
     some = known or [material.batch([0])]
     begin, common = learner.begin(model, meta, [some[0]])
     begin = {n: v.detach() for n, v in begin.items()}
@@ -156,7 +157,7 @@ def nats(model: TaskModel, params: Params, material: Material, batch: int = 64) 
     total, chance = 0.0, generator("nats")
     with torch.no_grad():
         for tagged in in_order(material, batch):
-            each = untagged(tagged, 1.0, chance)
+            each = untagged(tagged, float(material.tagged), chance)
             outputs = model.forward(params, each)
             total += float(total_nats(outputs.float(), each.targets))
     if not math.isfinite(total):

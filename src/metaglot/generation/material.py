@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -78,12 +78,17 @@ class Material:
         sources: what they are translations of; None where there is nothing to translate.
         group: which of the model's groups the language is of; −1 for none of them.
         n_bytes: bytes of UTF-8 that the targets stand for, all together.
+        tagged: whether targets start with a language's tag or begin, one of which may stand for the other;
+            a pretrained model's do not.
+        given: tokens at a target's start that are never predicted.
     """
 
     targets: tuple[Sequence[int], ...]
     sources: Sources | None = None
     group: int = -1
     n_bytes: int = 0
+    tagged: bool = True
+    given: int = 1
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -91,7 +96,7 @@ class Material:
     @property
     def n_tokens(self) -> int:
         """How many tokens are to be predicted."""
-        return sum(len(ids) - 1 for ids in self.targets)
+        return sum(len(ids) - self.given for ids in self.targets)
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """Return the sequences at these places, padded: inputs by name, and targets `[n, T]`.
@@ -101,7 +106,9 @@ class Material:
         ids = padded([self.targets[row] for row in rows])
         inputs = {} if self.sources is None else self.sources.inputs(rows)
         inputs["target"] = ids[:, :-1]
-        return Batch(inputs, ids[:, 1:], torch.arange(0), group=self.group)
+        targets = ids[:, 1:].clone()
+        targets[:, : self.given - 1] = PADDING
+        return Batch(inputs, targets, torch.arange(0), group=self.group)
 
     def lengths(self) -> np.ndarray:
         """Return what each sequence costs: its tokens, those of its source among them, `[n]`."""
@@ -123,7 +130,8 @@ class Material:
     def rows(self, rows: Sequence[int]) -> Material:
         """Return the sequences at these places alone; their bytes are not counted anew."""
         sources = None if self.sources is None else _Chosen(self.sources, tuple(rows))
-        return Material(tuple(self.targets[row] for row in rows), sources, self.group)
+        targets = tuple(self.targets[row] for row in rows)
+        return replace(self, targets=targets, sources=sources, n_bytes=0)
 
 
 @dataclass(frozen=True)

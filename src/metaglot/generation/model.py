@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from metaglot.errors import SettingsError
-from metaglot.generation.language_modelling import material
 from metaglot.generation.material import Material
+from metaglot.generation.pretrained import PretrainedSide
 from metaglot.generation.recipe import GenerationRecipe
 from metaglot.generation.translation import Codec, StateSide, TokenSide
 from metaglot.learners.base import Learner
@@ -25,7 +26,7 @@ from metaglot.sequences.transformer import (
     TranslationConfig,
     TranslationModel,
 )
-from metaglot.sequences.vocabulary import Vocabulary
+from metaglot.sequences.vocabulary import BEGIN, END, Vocabulary
 from metaglot.sequences.writing import Writer
 from metaglot.space import Groups
 from metaglot.types import Params
@@ -59,8 +60,8 @@ class GenerationModel:
 
     Attributes:
         recipe: what made it.
-        vocabulary: of what it writes.
-        source: how sources come in; None for language modelling.
+        vocabulary: of what it writes; None where a pretrained model has its own.
+        source: how sources come in, or the pretrained model; None for language modelling.
         groups: what the source languages are grouped by.
         learner: what adapts it.
         meta: the learner's meta-parameters.
@@ -69,8 +70,8 @@ class GenerationModel:
     """
 
     recipe: GenerationRecipe
-    vocabulary: Vocabulary
-    source: TokenSide | StateSide | None
+    vocabulary: Vocabulary | None
+    source: TokenSide | StateSide | PretrainedSide | None
     groups: Groups
     learner: Learner
     meta: Params
@@ -83,7 +84,7 @@ class GenerationModel:
         return self.recipe.kind
 
     @cached_property
-    def module(self) -> LanguageModel | TranslationModel:
+    def module(self) -> nn.Module:
         """The model's structure, with its random start."""
         return build(self.recipe, self.vocabulary, self.source)
 
@@ -93,7 +94,7 @@ class GenerationModel:
         return task_model(self.module, self.groups, self.recipe.train.precision)
 
     @cached_property
-    def codec(self) -> Codec:
+    def codec(self) -> Codec | PretrainedSide:
         """What a translation model reads and writes.
 
         Raises:
@@ -104,6 +105,9 @@ class GenerationModel:
                 "expected a model that translates, found one of language modelling.",
                 hint="`metaglot generate` has it write.",
             )
+        if isinstance(self.source, PretrainedSide):
+            return self.source
+        assert self.vocabulary is not None
         return Codec(self.vocabulary, self.source)
 
     def writer(self, language: str) -> Writer:
@@ -116,18 +120,24 @@ class GenerationModel:
         found = copy.deepcopy(self.module).eval()
         with torch.no_grad():
             for name, value in found.named_parameters():
-                value.copy_(params[name])
+                if name in params:  # what is frozen is as it was
+                    value.copy_(params[name])
         return cast("Writer", found)
 
     def _some(self, language: str) -> Material:
         """A material of nothing much, in the language's group: what `begin` wants to be shown."""
-        return material("?", self.vocabulary, group=self.groups.number(language))
+        return Material(((BEGIN, END),), group=self.groups.number(language))
 
 
 def build(
-    recipe: GenerationRecipe, vocabulary: Vocabulary, source: TokenSide | StateSide | None
-) -> LanguageModel | TranslationModel:
-    """Return a recipe's model at its random start."""
+    recipe: GenerationRecipe,
+    vocabulary: Vocabulary | None,
+    source: TokenSide | StateSide | PretrainedSide | None,
+) -> nn.Module:
+    """Return a recipe's model at its random start, or as it was pretrained."""
+    if isinstance(source, PretrainedSide):
+        return source.module()
+    assert vocabulary is not None
     sizes = {"d": recipe.width, "heads": recipe.heads, "d_inner": 4 * recipe.width}
     decoder = StackConfig(layers=recipe.layers, **sizes)
     seed = recipe.train.seed % 2**63
@@ -149,8 +159,6 @@ def build(
     return TranslationModel(config)
 
 
-def task_model(
-    module: LanguageModel | TranslationModel, groups: Groups, precision: str = "float32"
-) -> ModuleModel:
+def task_model(module: nn.Module, groups: Groups, precision: str = "float32") -> ModuleModel:
     """Return a model as learners see it."""
     return ModuleModel(module, token_cross_entropy, groups=groups.names, precision=precision)

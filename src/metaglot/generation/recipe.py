@@ -9,7 +9,8 @@ from pydantic_core import PydanticCustomError
 
 from metaglot.config import NotNegative, Positive, PositiveNumber, Settings, Share, TrainSettings, groups_of
 
-_FOR_PAIRS = ("into", "out_of", "source", "columns", "corpus_options")
+_FOR_PAIRS = ("into", "out_of", "source", "columns", "corpus_options", "model")
+_OWN = ("source", "vocabulary", "width", "layers", "heads")
 _FOR_LABELS = ("balance", "shots", "queries", "feature_dropout", "prior_noise", "mixup")
 
 
@@ -73,6 +74,10 @@ class GenerationRecipe(Settings):
             translated into where neither is given.
         source: how sources come in: `"subwords"` of their own (where absent), or states of an encoder
             (`"e5-small"`), of a layer if wished (`"e5-small@0"`: its embeddings).
+        model: a pretrained model to be used in place of a compact one, a name or a folder
+            (`"facebook/nllb-200-distilled-600M"`); it has its own vocabulary, sizes and start.
+        lora: rank of the low-rank updates that are learned of it, 8 where absent; 0 learns all of it.
+        codes: language → what the pretrained model calls it, or a language in whose name it goes.
         vocabulary: rows of the target's vocabulary, special ones and bytes included; 0 is bytes alone. 4,000
             for translation and 0 for language modelling where absent.
         width: of the model.
@@ -97,6 +102,9 @@ class GenerationRecipe(Settings):
     into: str = ""
     out_of: str = ""
     source: str = ""
+    model: str = ""
+    lora: NotNegative | None = None
+    codes: dict[str, str] = Field(default_factory=dict)
     vocabulary: NotNegative | None = None
     width: Positive = 192
     layers: Positive = 2
@@ -120,6 +128,10 @@ class GenerationRecipe(Settings):
         given = [name for name in _FOR_PAIRS if name in self.model_fields_set and getattr(self, name)]
         if given and self.kind == "language-modelling":
             raise PydanticCustomError("direction", "{name} is a setting of translation", {"name": given[0]})
+        for name in _OWN if self.model else ("lora", "codes"):
+            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
+                why = "the pretrained model's own" if self.model else "for a pretrained model"
+                raise PydanticCustomError("model", "{name} is {why}", {"name": name, "why": why})
         return self
 
     @property

@@ -171,6 +171,9 @@ def compare(
 
         p = (1 + #{b : |d*ᵦ − mean d*| ≥ |d|}) / (B + 1)
 
+    Of fewer than some dozens of sentences neither p nor the interval is to be trusted: what was not seen
+    cannot be drawn.
+
     Args:
         first: a system's drafts.
         second: the other's.
@@ -239,24 +242,15 @@ def compare_languages(
     return LanguageComparison(found, mean, resample_languages)
 
 
-def sacrebleu_of(purpose: str) -> Any:
-    """Return sacrebleu's metrics.
-
-    Raises:
-        MissingExtraError: it is not installed; `purpose` begins the message.
-    """
-    try:
-        return importlib.import_module("sacrebleu.metrics")
-    except ImportError as error:
-        raise MissingExtraError("sacrebleu", "translate", purpose) from error
-
-
 def _metric(name: str, language: str) -> Any:
     if name not in METRICS:
         raise SettingsError(
             f"expected a metric ({', '.join(METRICS)}), found {name!r}.", hint=suggestion(name, METRICS)
         )
-    metrics = sacrebleu_of(f"Scoring by {METRICS[name]}")
+    try:
+        metrics = importlib.import_module("sacrebleu.metrics")
+    except ImportError as error:
+        raise MissingExtraError("sacrebleu", "translate", f"Scoring by {METRICS[name]}") from error
     if name == "bleu":
         return metrics.BLEU(tokenize=_tokenizer(language), force=True)  # no warning of tokenized drafts
     return metrics.CHRF(word_order=2 if name == "chrf++" else 0)

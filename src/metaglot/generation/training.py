@@ -51,7 +51,7 @@ def train(
     """
     learner = make_learner(recipe.learner, recipe.learner_options)
     taught = taught or teach(recipe)
-    key = text_hash(recipe.model_dump_json(), taught.data.fingerprint, taught.vocabulary.fingerprint)
+    key = text_hash(recipe.model_dump_json(), taught.data.fingerprint)
     joint, own = sides(recipe, taught.sources)
     model, losses = train_jointly(recipe, taught, joint, checkpoint=_beside(checkpoint), key=key)
     known = {code: taught.sources[code] for code in own}
@@ -170,7 +170,8 @@ def train_jointly(
     start = start_of(found.meta)
     with torch.no_grad():
         for name, value in module.named_parameters():
-            value.copy_(start[name])
+            if name in start:  # what is frozen is as it was
+                value.copy_(start[name])
     return task_model(module, taught.groups, recipe.train.precision), found.losses
 
 

@@ -10,6 +10,7 @@ from metaglot.bitext.po import Message
 from metaglot.bitext.po_filling import Filled, fill
 from metaglot.errors import DataError, LanguageError, SettingsError
 from metaglot.generation.model import GenerationModel
+from metaglot.generation.pretrained import PretrainedSide
 from metaglot.languages import language_name
 from metaglot.sequences.decoding import Decoding, Limits, greedy, sample
 from metaglot.sequences.vocabulary import BEGIN, Vocabulary
@@ -50,6 +51,10 @@ def translator(
         raise LanguageError(
             f"expected the language on the other side of {language_name(language)}, found it itself."
         )
+    if isinstance(codec, PretrainedSide):
+        other = str(model.facts["pivot"])
+        both = (language, other) if model.facts["into"] else (other, language)
+        return lambda texts: codec.translate(writer, texts, both, width=width, batch=batch)
     # An adapted language begins as it did when it was adapted: without a tag.
     tag = language if not model.facts["into"] and language not in model.adaptations else None
 
@@ -89,11 +94,12 @@ def fill_catalogue(
             hint="Train one with --out-of.",
         )
     run = translator(model, language, width=width)
-    most = len(model.codec.target.slots)
+    codec = model.codec
+    most = None if isinstance(codec, PretrainedSide) else len(codec.target.slots)
 
     def drafts(messages: Sequence[Message]) -> list[str]:
         # What has more placeholders than the model can keep apart is left for the translator.
-        sources = [m.source if len(hide(m.source).slots) <= most else "" for m in messages]
+        sources = [m.source if most is None or len(hide(m.source).slots) <= most else "" for m in messages]
         return run(sources)
 
     return fill(path, drafts, output=output)
@@ -133,6 +139,7 @@ def generate(
     if tokens < 1 or temperature < 0:
         raise SettingsError(f"expected tokens ≥ 1 and temperature ≥ 0, found {tokens} and {temperature}.")
     vocabulary = model.vocabulary
+    assert vocabulary is not None
     writer = model.writer(language)
     # The model has only ever seen blocks of so many tokens, and no more of a prompt than that.
     known = model.recipe.length
