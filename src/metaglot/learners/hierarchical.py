@@ -60,6 +60,7 @@ class Hierarchical:
         optimizer_options: its options, such as `{"momentum": 0.9}`.
         clip: the largest norm of an inner gradient.
         rates: pattern of names → the multiple of the rate that these parameters have.
+        batch: examples of the support set that an inner step is on, in turn; 0 takes all of them.
         outer_rate: the outer loop's step size.
     """
 
