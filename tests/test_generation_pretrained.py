@@ -130,6 +130,7 @@ def test_another_model_is_refused(nllb, pairs, tmp_path):
         ({"width": 64}, "width is the pretrained model's own"),
         ({"vocabulary": 300}, "vocabulary is the pretrained model's own"),
         ({"model": "", "lora": 4}, "lora is for a pretrained model"),
+        ({"model": "", "prompt": "to {target}: "}, "prompt is for a pretrained model"),
         ({"kind": "language-modelling"}, "setting of translation"),
     ],
 )
@@ -137,6 +138,18 @@ def test_settings_that_do_not_fit_are_said(changes, said):
     values = {"corpus": "x", "kind": "translation", "model": "some/model"} | changes
     with pytest.raises(SettingsError, match=said):
         read_settings(GenerationRecipe, None, values)
+
+
+def test_models_without_tags_are_told_by_a_prompt(tmp_path, pairs):
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
+    config = hf.T5Config(vocab_size=384, decoder_start_token_id=0, **sizes)
+    hf.T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    hf.ByT5Tokenizer().save_pretrained(tmp_path)
+    known = teach(recipe_of(tmp_path, pairs, prompt="{source} to {target}: ")).sources["swh"]
+    plain = teach(recipe_of(tmp_path, pairs)).sources["swh"]
+    longer = len(b"Swahili to English: ")
+    assert (known.lengths() - plain.lengths() == longer).all()
+    assert known.given == 1
 
 
 def test_no_pair_that_fits(nllb):

@@ -120,7 +120,8 @@ def pretrained_side(recipe: GenerationRecipe) -> PretrainedSide | None:
     """Return a recipe's pretrained model; None where it has none."""
     if not recipe.model:
         return None
-    return PretrainedSide(recipe.model, 8 if recipe.lora is None else recipe.lora, recipe.codes)
+    lora = 8 if recipe.lora is None else recipe.lora
+    return PretrainedSide(recipe.model, lora, recipe.codes, recipe.prompt)
 
 
 def _pivot(bitext: Bitext, recipe: GenerationRecipe) -> str:

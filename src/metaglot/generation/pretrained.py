@@ -40,15 +40,17 @@ class PretrainedSide:
         name: the hub's name, or a folder.
         lora: rank of the low-rank updates; 0 learns all parameters.
         codes: language → the model's own code, or a language in whose name it goes.
+        prompt: what stands before each source text, see `PretrainedTokens`.
     """
 
     name: str
     lora: int = 8
     codes: Mapping[str, str] = field(default_factory=dict)
+    prompt: str = ""
 
     @cached_property
     def _loaded(self) -> tuple[PretrainedTranslation, PretrainedTokens]:
-        return load_pretrained(self.name, codes=dict(self.codes))
+        return load_pretrained(self.name, codes=dict(self.codes), prompt=self.prompt)
 
     @property
     def tokens(self) -> PretrainedTokens:

@@ -78,6 +78,8 @@ class GenerationRecipe(Settings):
             (`"facebook/nllb-200-distilled-600M"`); it has its own vocabulary, sizes and start.
         lora: rank of the low-rank updates that are learned of it, 8 where absent; 0 learns all of it.
         codes: language → what the pretrained model calls it, or a language in whose name it goes.
+        prompt: what stands before each source text of a pretrained model without tags of languages (mT5,
+            ByT5); `{source}` and `{target}` in it become the languages' names.
         vocabulary: rows of the target's vocabulary, special ones and bytes included; 0 is bytes alone. 4,000
             for translation and 0 for language modelling where absent.
         width: of the model.
@@ -105,6 +107,7 @@ class GenerationRecipe(Settings):
     model: str = ""
     lora: NotNegative | None = None
     codes: dict[str, str] = Field(default_factory=dict)
+    prompt: str = ""
     vocabulary: NotNegative | None = None
     width: Positive = 192
     layers: Positive = 2
@@ -128,7 +131,7 @@ class GenerationRecipe(Settings):
         given = [name for name in _FOR_PAIRS if name in self.model_fields_set and getattr(self, name)]
         if given and self.kind == "language-modelling":
             raise PydanticCustomError("direction", "{name} is a setting of translation", {"name": given[0]})
-        for name in _OWN if self.model else ("lora", "codes"):
+        for name in _OWN if self.model else ("lora", "codes", "prompt"):
             if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
                 why = "the pretrained model's own" if self.model else "for a pretrained model"
                 raise PydanticCustomError("model", "{name} is {why}", {"name": name, "why": why})
