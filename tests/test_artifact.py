@@ -54,7 +54,7 @@ def rewrite(path, **changes):
     """Change a manifest and seal it again: another version's, not a damaged one."""
     manifest = json.loads(path.read_text("utf-8")) | changes
     manifest = {name: value for name, value in manifest.items() if value is not None}
-    manifest["hash"] = artifact._manifest_hash(manifest)
+    manifest["hash"] = artifact.manifest_hash(manifest)
     path.write_text(json.dumps(manifest), "utf-8")
 
 

@@ -32,14 +32,19 @@ class Modelling:
         self.about: dict[str, Any] = rows[0]["about"]
         self.held_out = {code: side for side, codes in self.about["held_out"].items() for code in codes}
         self.values: dict[tuple[str, int, int], dict[str, list[float]]] = {}
+        tried: dict[tuple[str, int, float], list[float]] = {}
+        for row in rows[1:]:
+            if row["language"] in self.about["validation"]:
+                tried.setdefault((row["method"], row["updates"], row["multiple"]), []).append(row["bits"])
+        # What the validation languages chose: a rate for each number of updates, and that number.
         chosen: dict[tuple[str, int], float] = {}
-        for row in rows[1:]:  # of cells at several rates, the last one's was chosen
-            if row["language"] in self.held_out:
-                chosen[row["method"], row["updates"]] = row["multiple"]
+        self.chosen: dict[str, int] = {}
+        for name, updates, multiple in sorted(tried, key=lambda key: -mean(tried[key])):
+            chosen[name, updates], self.chosen[name] = multiple, updates
         for row in rows[1:]:
             if row["language"] not in self.held_out:
                 continue
-            if row["multiple"] == chosen[row["method"], row["updates"]]:
+            if row["multiple"] == chosen.get((row["method"], row["updates"]), 1.0):
                 key = (row["method"], row["kilobytes"], row["updates"])
                 self.values.setdefault(key, {}).setdefault(row["language"], []).append(row["bits"])
         self.methods = [name for name in LEARNERS if any(name == method for method, _, _ in self.values)]
@@ -50,12 +55,13 @@ class Modelling:
         return {code: mean(v) for code, v in found.items()} if len(found) == len(self.held_out) else {}
 
     def best(self, method: str, kilobytes: int) -> dict[str, float]:
-        """Return the cell of the number of updates that is best on the mean."""
-        cells = [
-            found for m, size, updates in self.values
-            if (m, size) == (method, kilobytes) and (found := self.by_language(m, size, updates))
-        ]  # fmt: skip
-        return min(cells, key=lambda cell: mean(cell.values()), default={})
+        """Return the cell of the updates that the validation languages chose at four kilobytes.
+
+        At other sizes there is one number of updates.
+        """
+        counts = {updates for m, size, updates in self.values if (m, size) == (method, kilobytes)}
+        updates = self.chosen[method] if kilobytes == 4 else max(counts, default=0)
+        return self.by_language(method, kilobytes, updates)
 
     def sizes(self) -> str:
         """Return the table of bits per byte by kilobytes."""

@@ -32,6 +32,7 @@ from metaglot.calibration import Calibration
 from metaglot.config import Recipe, read_recipe, write_recipe
 from metaglot.encoders import load_encoder
 from metaglot.errors import ArtifactError, Where
+from metaglot.generation import WRITING
 from metaglot.kinds import KINDS
 from metaglot.kinds.values import Values
 from metaglot.learners import LEARNERS
@@ -269,7 +270,7 @@ def _write(artifact: Artifact, folder: Path) -> None:
         "facts": dict(artifact.facts),
         "files": {name: file_hash(folder / name) for name in parts},
     }
-    manifest["hash"] = _manifest_hash(manifest)
+    manifest["hash"] = manifest_hash(manifest)
     (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
     write_json(folder / "manifest.json", manifest)
     for adaptation in artifact.adaptations.values():
@@ -291,17 +292,21 @@ def _manifest(folder: Path) -> dict[str, Any]:
         wanted = ("files", "encoder", "kind", "labels", "prior", "facts", "hash")
         missing = [name for name in wanted if name not in manifest]
     except OSError as error:
-        raise ArtifactError(
-            f"expected an artifact (a folder with manifest.json), found none: {error.strerror}.",
-            where=Where(folder),
-            hint="Make one with `metaglot train CORPUS --out DIR`.",
-        ) from error
+        found = f"expected an artifact (a folder with manifest.json), found none: {error.strerror}."
+        hint = "Make one with `metaglot train CORPUS --out DIR`."
+        raise ArtifactError(found, where=Where(folder), hint=hint) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"expected a manifest, found a damaged file: {error}.",
             where=Where(path),
             hint="Restore the folder from a copy, or train again.",
         ) from error
+    if manifest.get("kind") in WRITING:
+        raise ArtifactError(
+            f"expected a model with labels, found one of the kind {manifest['kind']!r}.",
+            where=Where(folder),
+            hint="`metaglot translate` or `metaglot generate` has it write.",
+        )
     if found != FORMAT or missing:
         raise ArtifactError(
             f"expected an artifact of format {FORMAT}, found format {found!r}"
@@ -309,12 +314,13 @@ def _manifest(folder: Path) -> dict[str, Any]:
             where=Where(path),
             hint="It was made by another version of metaglot: use that one, or train again.",
         )
-    if manifest["hash"] != _manifest_hash(manifest):
+    if manifest["hash"] != manifest_hash(manifest):
         raise _changed(path)
     return dict(manifest)
 
 
-def _manifest_hash(manifest: Mapping[str, Any]) -> str:
+def manifest_hash(manifest: Mapping[str, Any]) -> str:
+    """Return a hash of all that a manifest says but its entry `hash`."""
     rest = {name: value for name, value in manifest.items() if name != "hash"}
     return text_hash(json.dumps(rest, sort_keys=True))
 

@@ -99,12 +99,13 @@ def adapt(
     from time import perf_counter
 
     from metaglot.generation import artifact
-    from metaglot.generation.adapting import adapt_to, material_of
+    from metaglot.generation.adapting import adapt_to, check_language, material_of
     from metaglot.generation.learning import Updates
     from metaglot.languages import language_name
 
     model = artifact.load(folder)
     code = _code(model, language)
+    check_language(model, code)
     loaded = _examples(model, code, examples, mapping(column), encoding)
     material, notices = material_of(model, loaded, code)
     begun = perf_counter()

@@ -142,13 +142,18 @@ def choose(model: GenerationModel, material: Material, language: str, seed: int)
     return best
 
 
-def _pairs(model: GenerationModel, examples: Bitext, language: str) -> Sequence[SentencePair]:
-    pivot, into = model.facts["pivot"], model.facts["into"]
-    if language == pivot:
+def check_language(model: GenerationModel, language: str) -> None:
+    """Raise a `LanguageError` for the language that is on the other side of all of a model's translations."""
+    if language == model.facts["pivot"]:
         raise LanguageError(
-            f"expected a language to translate {'from' if into else 'to'}, found {language_name(pivot)}, "
-            "which is on the other side of every translation of this model."
+            f"expected a language to translate {'from' if model.facts['into'] else 'to'}, found "
+            f"{language_name(language)}, which is on the other side of every translation of this model."
         )
+
+
+def _pairs(model: GenerationModel, examples: Bitext, language: str) -> Sequence[SentencePair]:
+    check_language(model, language)
+    pivot, into = model.facts["pivot"], model.facts["into"]
     missing = [code for code in (pivot, language) if code not in examples.languages]
     if missing:
         raise DataError(

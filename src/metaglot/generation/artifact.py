@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import metaglot
-from metaglot.artifact import check_free, versions
+from metaglot.artifact import check_free, manifest_hash, versions
 from metaglot.config import read_settings, write_recipe
 from metaglot.encoders import load_encoder
 from metaglot.errors import ArtifactError, Where
@@ -99,6 +99,12 @@ def load(folder: Path | str) -> GenerationModel:
             f"{manifest.get('kind')!r}.",
             where=Where(folder),
             hint="Use `metaglot predict` with it.",
+        )
+    if manifest.get("hash") != manifest_hash(manifest):
+        raise ArtifactError(
+            "expected the manifest that was written, found another: it is damaged or was changed.",
+            where=Where(folder / _MANIFEST),
+            hint="Restore the folder from a copy, or train again.",
         )
     for name, digest in manifest["files"].items():
         path = folder / name
@@ -195,7 +201,7 @@ def _write(model: GenerationModel, folder: Path) -> None:
     }
     with atomic_file(folder / "README.md") as beside:
         beside.write_text(card(model), "utf-8")
-    write_json(folder / _MANIFEST, manifest)
+    write_json(folder / _MANIFEST, manifest | {"hash": manifest_hash(manifest)})
     for adapted in model.adaptations.values():
         save_adaptation(adapted, folder)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from metaglot.bitext.placeholders import hide
 from metaglot.bitext.po import Message
 from metaglot.bitext.po_filling import Filled, fill
-from metaglot.errors import DataError, LanguageError, SettingsError
+from metaglot.errors import DataError, SettingsError
+from metaglot.generation.adapting import check_language
 from metaglot.generation.model import GenerationModel
 from metaglot.generation.pretrained import PretrainedSide
-from metaglot.languages import language_name
 from metaglot.sequences.decoding import Decoding, Limits, greedy, sample
 from metaglot.sequences.vocabulary import BEGIN, Vocabulary
 
@@ -47,10 +47,7 @@ def translator(
     if width < 1 or batch < 1:
         raise SettingsError(f"expected a beam and a batch of at least 1, found {width} and {batch}.")
     codec, writer = model.codec, model.writer(language)
-    if language == model.facts["pivot"]:
-        raise LanguageError(
-            f"expected the language on the other side of {language_name(language)}, found it itself."
-        )
+    check_language(model, language)
     if isinstance(codec, PretrainedSide):
         other = str(model.facts["pivot"])
         both = (language, other) if model.facts["into"] else (other, language)
