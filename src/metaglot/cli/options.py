@@ -92,7 +92,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="SETTING=VALUE of the recipe's table [train], e.g. clip=1.0 or validation=swh,yor; of models "
+        help="SETTING=VALUE of the recipe's table \\[train], e.g. clip=1.0 or validation=swh,yor; of models "
         "that write, of the recipe too: width=256, joint.steps=500. May be repeated.",
         show_default=False,
     ),

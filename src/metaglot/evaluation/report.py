@@ -131,7 +131,11 @@ class Report:
         """Return a sentence for every number of shots: best learner against best baseline."""
         return [
             f"k = {d.shots}: {d.learner} {100 * d.cell.mean:+.1f} points against {d.baseline} "
-            f"(paired 95% interval {100 * d.cell.low:+.1f} to {100 * d.cell.high:+.1f})"
+            + (
+                f"(paired 95% interval {100 * d.cell.low:+.1f} to {100 * d.cell.high:+.1f})"
+                if d.cell.draws > 1
+                else "(one draw)"
+            )
             for d in self.differences()
         ]
 

@@ -39,8 +39,11 @@ OWN: dict[str, dict[str, Any]] = {
     "hierarchical": {"learn_rates": "parameter", "first_order": True},
     "cavia": {"learn_rates": "parameter", "first_order": True, "adapt": "context"},
 }
-WRITING_LEARNERS = ("fomaml", "maml", "reptile", "hierarchical", "cavia", "anil", "meta-sgd", "multitask")
-"""The learners that models that write can have: those that adapt by an inner loop of gradient steps."""
+WRITING_LEARNERS = ("fomaml", "maml", "reptile", "hierarchical", "cavia", "meta-sgd", "multitask")
+"""The learners that models that write can have: those that adapt by an inner loop of gradient steps.
+
+Not `anil`: output weights are the embeddings, and the last layer by itself is a normalisation.
+"""
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,7 @@ def assemble(
         "held_out": list(taught.held_out),
         "pivot": taught.pivot,
         "into": taught.into,
+        "tagged": [] if taught.into or not taught.pivot else sides(recipe, taught.sources)[0],
         "corpus": {
             "name": taught.data.name,
             "fingerprint": taught.data.fingerprint,

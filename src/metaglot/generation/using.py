@@ -53,7 +53,7 @@ def translator(
         both = (language, other) if model.facts["into"] else (other, language)
         return lambda texts: codec.translate(writer, texts, both, width=width, batch=batch)
     # An adapted language begins as it did when it was adapted: without a tag.
-    tag = language if not model.facts["into"] and language not in model.adaptations else None
+    tag = language if language in model.facts["tagged"] and language not in model.adaptations else None
 
     def run(texts: Sequence[str]) -> list[str]:
         return codec.translate(writer, texts, tag, width=width, batch=batch)
@@ -97,7 +97,8 @@ def fill_catalogue(
     def drafts(messages: Sequence[Message]) -> list[str]:
         # What has more placeholders than the model can keep apart is left for the translator.
         sources = [m.source if most is None or len(hide(m.source).slots) <= most else "" for m in messages]
-        return run(sources)
+        # Bytes that are no text are no draft: the gap stays, and is counted.
+        return ["" if "\ufffd" in draft else draft for draft in run(sources)]
 
     return fill(path, drafts, output=output)
 
@@ -138,15 +139,25 @@ def generate(
     vocabulary = model.vocabulary
     assert vocabulary is not None
     writer = model.writer(language)
-    # The model has only ever seen blocks of so many tokens, and no more of a prompt than that.
-    known = model.recipe.length
-    prefix = [[BEGIN, *ids[-known:]] for ids in vocabulary.encode(list(prompts), framed=False)]
-    how = Decoding(Limits(0, tokens), vocabulary.unsayable)
-    if temperature == 0:
-        found = greedy(writer, prefix, None, how)
-    else:
-        found = sample(writer, prefix, None, how, temperature=temperature, top_p=top_p, seed=seed)
-    return [prompt + _text(vocabulary, ids.ids) for prompt, ids in zip(prompts, found, strict=True)]
+    known = vocabulary.encode(list(prompts), framed=False)
+    written: list[list[int]] = [[] for _ in prompts]
+    # The model has only ever seen blocks of so many tokens: it writes half a block at a time, after the half
+    # that went before.
+    half = max(1, model.recipe.length // 2)
+    going = list(range(len(prompts)))
+    for turn, done in enumerate(range(0, tokens, half)):
+        how = Decoding(Limits(0, min(half, tokens - done)), vocabulary.unsayable)
+        prefix = [[BEGIN, *[*known[i], *written[i]][-half:]] for i in going]
+        if temperature == 0:
+            found = greedy(writer, prefix, None, how)
+        else:
+            found = sample(writer, prefix, None, how, temperature=temperature, top_p=top_p, seed=seed + turn)
+        for i, piece in zip(going, found, strict=True):
+            written[i] += piece.ids
+        going = [i for i, piece in zip(going, found, strict=True) if not piece.finished]
+        if not going:
+            break
+    return [prompt + _text(vocabulary, ids) for prompt, ids in zip(prompts, written, strict=True)]
 
 
 def _text(vocabulary: Vocabulary, ids: Sequence[int]) -> str:
