@@ -110,6 +110,8 @@ class Methods:
     def _joint_to_the_end(self) -> Params:
         """Joint training on all languages, and then at a lower rate on as many sequences as episodes have."""
         first = self._kept("joint", lambda: self._joint(self.scratch, list(self.sources)))
+        if not self.plan.more:
+            return first
         return self._joint(first, list(self.sources), self.plan.more, self.plan.rate / 4)
 
     def _joint(self, start: Params, codes: list[str], steps: int = 0, rate: float = 0.0) -> Params:

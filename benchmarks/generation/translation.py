@@ -131,12 +131,12 @@ def main() -> None:
     corpus = CORPORA[options.corpus](options.data or Path())
     source = options.source or ("e5-small@9" if corpus.into else "subwords")
     out = options.out or RESULTS / f"translation-{corpus.name}.jsonl"
-    run = _Run(corpus, source, Plan(joint=options.joint, meta=options.meta), options.work, out)
+    run = Run(corpus, source, Plan(joint=options.joint, meta=options.meta), options.work, out)
     for name in options.methods.split(","):
         run.judge(name)
 
 
-class _Run:
+class Run:
     """One corpus, its model and its results."""
 
     def __init__(self, corpus: Corpus, source: str, plan: Plan, work: Path, out: Path) -> None:
@@ -176,13 +176,13 @@ class _Run:
         row |= {"draw": 0, "multiple": multiple}
         if row not in self.records:
             learner, meta = self.methods.learned(name)
-            support = _support(self.codec, self.corpus.bitext, code, tokens or self.corpus.tokens[0], 0)
+            support = support_of(self.codec, self.corpus.bitext, code, tokens or self.corpus.tokens[0], 0)
             tests = self.corpus.bitext.select(code, "test")[:JUDGED]
             test = self.codec.material(tests, limit=10_000)
             how = Updates(updates, 8, multiple)
             nats, params = judged(self.methods, learner, meta, support, test, how, 0, code)
             if write:
-                drafts = _drafts(self.codec, self.module, params, [pair.source for pair in tests])
+                drafts = drafts_of(self.codec, self.module, params, [pair.source for pair in tests])
                 _keep(self.work / "drafts" / f"{_name(row)}.json", row, tests, drafts)
             self.records.add({**row, "nats_per_token": round(nats / test.n_tokens, 4)})
         return float(self.records.find(**row)[0]["nats_per_token"])
@@ -238,7 +238,7 @@ def _module(codec: Codec) -> TranslationModel:
     )
 
 
-def _support(codec: Codec, bitext: Bitext, code: str, tokens: int, draw: int) -> Material:
+def support_of(codec: Codec, bitext: Bitext, code: str, tokens: int, draw: int) -> Material:
     """Pairs of a language that a seed draws, of so many target tokens; all there are where it has fewer."""
     pairs: list[SentencePair] = list(bitext.select(code, "train"))
     order = generator(draw, "support", code).permutation(len(pairs)).tolist()
@@ -253,7 +253,7 @@ def _support(codec: Codec, bitext: Bitext, code: str, tokens: int, draw: int) ->
     return material.rows(rows)
 
 
-def _drafts(codec: Codec, module: TranslationModel, params: Params, texts: list[str]) -> list[str]:
+def drafts_of(codec: Codec, module: TranslationModel, params: Params, texts: list[str]) -> list[str]:
     written = copy.deepcopy(module)
     with torch.no_grad():
         for name, value in written.named_parameters():
