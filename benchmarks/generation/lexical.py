@@ -3,9 +3,9 @@
     python -m benchmarks.generation.lexical --data DIR --work FOLDER
 
 MetaNMT (Gu et al. 2018) writes a new language's words over keys that all languages share. The states of
-e5-small are such a space. Two models on the corpus `english` of `benchmarks.generation.translation`, alike but
-for how sources come in, are trained jointly for as many steps, and judged on the seven held-out languages: as
-they start, and after 50 updates on 4,000 target tokens.
+e5-small are such a space. Two models on the corpus `english` of `benchmarks.generation.translation`, alike
+but for how sources come in, are trained jointly for as many steps, and judged on the seven held-out
+languages: as they start, and after 50 updates on 4,000 target tokens.
 """
 
 from __future__ import annotations

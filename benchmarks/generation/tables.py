@@ -246,4 +246,5 @@ if __name__ == "__main__":
     if (RESULTS / "language_modelling.jsonl").exists():
         Modelling().plot(ASSETS / "language-modelling.png")
     for each in _translations():
-        Translating(each).plot(ASSETS / f"translation-{each}.png")
+        if each != "lexical":
+            Translating(each).plot(ASSETS / f"translation-{each}.png")
