@@ -125,3 +125,11 @@ def test_the_page_has_every_learner_and_what_is_tried():
     *others, last = STEPS
     assert f"{', '.join(map(str, others))} or {last} updates" in TRANSLATION
     assert f"{', '.join(f'{m:g}' for m in MULTIPLES[:-1])} or {MULTIPLES[-1]:g} times" in TRANSLATION
+
+
+def test_scoring(capsys):
+    pytest.importorskip("sacrebleu")
+    runpy.run_path(str(SNIPPETS / "score.py"))
+    printed = capsys.readouterr().out
+    assert "nrefs:1|case:mixed" in printed
+    assert "+41.9" in printed
