@@ -37,6 +37,8 @@ HELD_OUT = {
 UPDATES = {1: (30,), 4: (10, 30, 100), 16: (100,), 64: (100,)}
 """Kilobytes → the numbers of updates on them."""
 DRAWS = {1: 1, 4: 2, 16: 1, 64: 1}
+TUNED = (4, 64)
+"""The kilobytes at which rates are chosen: for as many or fewer, and for more."""
 _JUDGED = 16  # kilobytes
 RESULT = Path("benchmarks/results/language_modelling.jsonl")
 _KEYS = ("method", "language", "kilobytes", "updates", "draw", "multiple")
@@ -88,12 +90,18 @@ def main() -> None:
             return records.find(**row)[0]["bits"]
 
         best = {}
-        for updates in sorted({u for counts in UPDATES.values() for u in counts}):
-            by_multiple = {m: mean(judge(code, 4, updates, 0, m) for code in VALIDATION) for m in MULTIPLES}
-            best[updates] = min(by_multiple, key=by_multiple.__getitem__)
+        for size in TUNED:
+            for updates in UPDATES[size]:
+                found = {m: mean(judge(code, size, updates, 0, m) for code in VALIDATION) for m in MULTIPLES}
+                best[size, updates] = min(found, key=found.__getitem__)
         print(name, best, flush=True)
         for code, kilobytes, updates, draw in _cells(held_out):
-            judge(code, kilobytes, updates, draw, best.get(updates, 1.0))
+            judge(code, kilobytes, updates, draw, best.get((tuned_at(kilobytes), updates), 1.0))
+
+
+def tuned_at(kilobytes: int) -> int:
+    """Return the kilobytes at which the rate for so many was chosen."""
+    return TUNED[0] if kilobytes <= TUNED[0] else TUNED[1]
 
 
 def _cells(languages: list[str]) -> Iterator[tuple[str, int, int, int]]:

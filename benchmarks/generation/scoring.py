@@ -4,7 +4,7 @@
 
 Every method is compared with *joint + fine-tuned* on the same sentences: the difference of the mean over
 languages of the corpus's chrF++, with a 95% interval from 1,000 resamplings of each language's sentences.
-For Django's messages there is *copy* as well, and how often placeholders are intact.
+For Django's messages there is *copy* as well, and how often placeholders are intact in what is written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.generation.methods import JOINT
 from benchmarks.generation.translation import RESULTS
-from metaglot.bitext.placeholders import faults, find
+from metaglot.bitext.placeholders import faults, find, with_ends
 from metaglot.generation.scores import compare_languages, score
 from metaglot.storage import write_json
 
@@ -75,7 +75,7 @@ def judged(cells: Cells, key: tuple[str, int, int]) -> dict[str, Any]:
     filled = [(s, d) for s, d in pairs if any(find(s))]
     if filled:
         found["placeholders"] = len(filled)
-        found["intact"] = sum(not faults(s, d) for s, d in filled) / len(filled)
+        found["intact"] = sum(not faults(s, with_ends(s, d)) for s, d in filled) / len(filled)
     return found | {"by_language": by_language, "signatures": signatures}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.generation.language_modelling import TUNED, tuned_at
 from benchmarks.generation.methods import FRESH, JOINT, LEARNERS, SCRATCH
 from benchmarks.markers import ROOT, fill, markdown, renew
 from metaglot.evaluation.report import check_plot
@@ -32,21 +33,26 @@ class Modelling:
         self.about: dict[str, Any] = rows[0]["about"]
         self.held_out = {code: side for side, codes in self.about["held_out"].items() for code in codes}
         self.values: dict[tuple[str, int, int], dict[str, list[float]]] = {}
-        tried: dict[tuple[str, int, float], list[float]] = {}
+        tried: dict[tuple[str, int, int, float], list[float]] = {}
         for row in rows[1:]:
             if row["language"] in self.about["validation"]:
-                tried.setdefault((row["method"], row["updates"], row["multiple"]), []).append(row["bits"])
+                key = (row["method"], row["kilobytes"], row["updates"], row["multiple"])
+                tried.setdefault(key, []).append(row["bits"])
         # What the validation languages chose: a rate for each number of updates, and that number.
-        chosen: dict[tuple[str, int], float] = {}
+        chosen: dict[tuple[str, int, int], float] = {}
         self.chosen: dict[str, int] = {}
-        for name, updates, multiple in sorted(tried, key=lambda key: -mean(tried[key])):
-            chosen[name, updates], self.chosen[name] = multiple, updates
+        for name, size, updates, multiple in sorted(tried, key=lambda key: -mean(tried[key])):
+            if len(tried[name, size, updates, multiple]) == len(self.about["validation"]):
+                chosen[name, size, updates] = multiple
+                if size == TUNED[0]:
+                    self.chosen[name] = updates
         for row in rows[1:]:
             if row["language"] not in self.held_out:
                 continue
-            if row["multiple"] == chosen.get((row["method"], row["updates"]), 1.0):
-                key = (row["method"], row["kilobytes"], row["updates"])
-                self.values.setdefault(key, {}).setdefault(row["language"], []).append(row["bits"])
+            place = (row["method"], tuned_at(row["kilobytes"]), row["updates"])
+            if row["multiple"] == chosen.get(place, 1.0):
+                cell = (row["method"], row["kilobytes"], row["updates"])
+                self.values.setdefault(cell, {}).setdefault(row["language"], []).append(row["bits"])
         self.methods = [name for name in LEARNERS if any(name == method for method, _, _ in self.values)]
 
     def by_language(self, method: str, kilobytes: int, updates: int) -> dict[str, float]:

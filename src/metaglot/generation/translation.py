@@ -167,7 +167,8 @@ class Codec:
                     places, self._write(model, chosen, inputs, first, width, length_penalty, limits),
                     strict=True,
                 ):  # fmt: skip
-                    draft = self.target.decode(hypothesis.ids)
+                    # Space at a source's ends is among its slots: there is to be no other.
+                    draft = self.target.decode(hypothesis.ids).strip()
                     found[place] = restore(draft, hidden[place].slots)
                 advance(len(places))
         return found
