@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from metaglot.bitext.pairs import SentencePair
-from metaglot.bitext.placeholders import Hidden, hide, restore
+from metaglot.bitext.placeholders import Hidden, hide, restore, with_ends
 from metaglot.encoders import load_encoder
 from metaglot.encoders.transformer import TransformerEncoder
 from metaglot.errors import DataError, SettingsError
@@ -103,8 +103,8 @@ class Codec:
         sources, targets = [], []
         slots = len(self.target.slots)
         for pair in pairs:
-            source = hide(pair.source)
-            target = hide(pair.target, source.slots)
+            source = hide(pair.source.strip())
+            target = hide(pair.target.strip(), source.slots)
             if pair.source.strip() and pair.target.strip() and len(target.slots) <= slots:
                 sources.append(source)
                 targets.append(target)
@@ -148,7 +148,8 @@ class Codec:
             DataError: a text has more placeholders than there are slots.
         """
         found = list(texts)
-        hidden = {place: hide(text) for place, text in enumerate(texts) if text.strip()}
+        # Space at a text's ends is put back there: a slot of it could be written anywhere.
+        hidden = {place: hide(text.strip()) for place, text in enumerate(texts) if text.strip()}
         order = sorted(hidden, key=lambda place: len(hidden[place].text))
         many = [place for place in order if len(hidden[place].slots) > len(self.target.slots)]
         if many:
@@ -167,9 +168,8 @@ class Codec:
                     places, self._write(model, chosen, inputs, first, width, length_penalty, limits),
                     strict=True,
                 ):  # fmt: skip
-                    # Space at a source's ends is among its slots: there is to be no other.
-                    draft = self.target.decode(hypothesis.ids).strip()
-                    found[place] = restore(draft, hidden[place].slots)
+                    draft = restore(self.target.decode(hypothesis.ids), hidden[place].slots)
+                    found[place] = with_ends(texts[place], draft)
                 advance(len(places))
         return found
 
