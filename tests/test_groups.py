@@ -150,7 +150,7 @@ def test_an_artifact_keeps_its_groups(tmp_path, own_cache):
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text("utf-8"))
     del manifest["groups"], manifest["hash"]
-    manifest["hash"] = artifact._manifest_hash(manifest)
+    manifest["hash"] = artifact.manifest_hash(manifest)
     path.write_text(json.dumps(manifest), "utf-8")
     assert artifact.load(folder).model.groups == Groups()
 

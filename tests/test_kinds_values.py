@@ -337,7 +337,7 @@ def test_a_part_that_is_missing_or_changed_is_refused(frames, tmp_path, monkeypa
     path.write_text("[]", "utf-8")
     about = json.loads(manifest.read_text("utf-8"))
     about["files"]["values.json"] = artifacts.file_hash(path)
-    about["hash"] = artifacts._manifest_hash(about)
+    about["hash"] = artifacts.manifest_hash(about)
     manifest.write_text(json.dumps(about), "utf-8")
     with pytest.raises(ArtifactError, match=r"values\.json.*expected values by label and text"):
         artifacts.load(tmp_path / "model")

@@ -223,14 +223,14 @@ def evaluate(
     if into is not None or out_of is not None:
         raise SettingsError("--into and --out-of are for --kind translation.")
     chosen = recipe_from(recipe, mend=mend, encoder=encoder, parallel=parallel, **given)
-    learners, draws = learners or "auto", draws or 10
+    learners, draws = "auto" if learners is None else learners, 10 if draws is None else draws
     names = fitting_learners() if learners == "all" else list(split_names(learners) or ())
     for name in names:
         LEARNERS[name]
     named = () if baselines in {"all", "none"} else split_names(baselines) or ()
     for name in named:
         BASELINES[name]
-    counts = split_numbers(shots or SHOTS["label"])
+    counts = split_numbers(SHOTS["label"] if shots is None else shots)
     check_grid([*names, *(["all"] if baselines == "all" else named)], counts, draws)
     if not chosen.held_out:
         raise SettingsError("expected --held-out LANGUAGES to evaluate on, found none.")
@@ -238,7 +238,7 @@ def evaluate(
     with said_by(first):
         fitted = fit(recipe_corpus(chosen), chosen)
         show_notices(fitted.space.notices)
-        counts = split_numbers(shots or SHOTS[fitted.sources.model.kind.shots])
+        counts = split_numbers(SHOTS[fitted.sources.model.kind.shots] if shots is None else shots)
         trained = train_learners(fitted, chosen, names)
     if not first:
         return

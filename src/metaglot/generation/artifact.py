@@ -230,7 +230,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / _MANIFEST
     if not path.is_file():
         raise ArtifactError(
-            f"expected a trained model with a {_MANIFEST}, found none.",
+            f"expected an artifact (a folder with {_MANIFEST}), found none.",
             where=Where(folder),
             hint="`metaglot train` makes one.",
         )
