@@ -43,7 +43,7 @@ LEARNERS = {
 }
 UNGROUPED = ("joint + fine-tuned", "FOMAML", "scratch", "Reptile", "CAVIA")
 """The methods of translation, whose sources have no groups."""
-MULTIPLES = (0.1, 0.3, 1.0, 3.0, 10.0)
+MULTIPLES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,17 @@ class Methods:
         if name == SCRATCH:
             return learner, started(self.scratch)
         if name == JOINT:
-            return learner, started(self._kept("joint-more", self._joint_to_the_end))
+            return learner, started(self.finished())
         fresh = self.plan.fresh if name == FRESH else 0.0
         return learner, self._kept(name.lower(), lambda: self._meta(name, learner, fresh))
+
+    def after_joint(self, name: str, learner: Learner, steps: int) -> Params:
+        """Return what a learner learns by so many outer steps after all of joint training."""
+        return self._kept(name, lambda: self._episodes(name, learner, self.finished(), self.sources, steps))
+
+    def finished(self) -> Params:
+        """Return what all of joint training learns."""
+        return self._kept("joint-more", self._joint_to_the_end)
 
     def learner(self, name: str) -> Learner:
         """Return a method's learner."""
@@ -128,8 +136,14 @@ class Methods:
     def _meta(self, name: str, learner: Learner, fresh: float) -> Params:
         joint, own = shared_out(self.sources, fresh)
         first = self._kept("joint-part" if fresh else "joint", lambda: self._joint(self.scratch, joint))
-        draw = EpisodeDraw({code: self.sources[code] for code in own}, self.plan.sizes, self.plan.seed)
-        settings = self._settings(self.plan.meta, self.plan.episodes)
+        known = {code: self.sources[code] for code in own}
+        return self._episodes(name, learner, first, known, self.plan.meta)
+
+    def _episodes(
+        self, name: str, learner: Learner, first: Params, known: Mapping[str, Material], steps: int
+    ) -> Params:
+        draw = EpisodeDraw(known, self.plan.sizes, self.plan.seed)
+        settings = self._settings(steps, self.plan.episodes)
         model = _started(self.model, first)
         return optimize(model, learner, draw, settings, name=name, checkpoint=self._checkpoint).meta
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.generation import ablations
 from benchmarks.generation.language_modelling import TUNED, tuned_at
 from benchmarks.generation.methods import FRESH, JOINT, LEARNERS, SCRATCH
 from benchmarks.markers import ROOT, fill, markdown, renew
@@ -157,11 +158,7 @@ class Translating:
                     text += f" ({cell['difference']:+.1f}: {cell['low']:+.1f} to {cell['high']:+.1f})"
                 cells.append(text)
             rows.append([method, *cells])
-        head = [
-            f"{tokens:,} tokens, {updates} updates" if tokens else "as it starts"
-            for tokens, updates in columns
-        ]
-        return markdown(["chrF++", *head], rows)
+        return markdown(["chrF++", *(_column(*place) for place in columns)], rows)
 
     def plot(self, path: Path) -> None:
         """Draw chrF++ by updates at the larger number of tokens."""
@@ -217,6 +214,10 @@ def _against(ours: Mapping[str, float], theirs: Mapping[str, float], method: str
     return f"{text} ({mean(differences):+.2f}: {low:+.2f} to {high:+.2f})"
 
 
+def _column(tokens: int, updates: int) -> str:
+    return f"{tokens:,} tokens, {updates} updates" if tokens else "as it starts"
+
+
 def _text(value: float, bold: bool) -> str:
     return f"**{value:.2f}**" if bold else f"{value:.2f}"
 
@@ -233,7 +234,20 @@ def tables() -> dict[str, Callable[[], str]]:
         }
     for name in _translations():
         found[f"translation-{name}"] = Translating(name).table
+    if ablations.OUT.exists():
+        found["translation-ablations"] = tried
     return found
+
+
+def tried() -> str:
+    """Return the table of the variations of meta-learning: nats per token by tokens and updates."""
+    variations = ablations.summary()
+    columns = sorted({place for cells in variations.values() for place in cells})
+    rows = [
+        [name, *(f"{cells[place]:.3f}" if place in cells else "–" for place in columns)]
+        for name, cells in variations.items()
+    ]
+    return markdown(["nats per token", *(_column(*place) for place in columns)], rows)
 
 
 def filled(page: Path) -> str:
