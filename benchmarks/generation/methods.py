@@ -129,8 +129,9 @@ class Methods:
         draw = JointDraw(known, self.plan.sizes, self.plan.seed + steps)
         settings = self._settings(steps, 1)
         found = optimize(
-            _started(self.model, start), learner, draw, settings, name="joint", checkpoint=self._checkpoint
-        )
+            _started(self.model, start), learner, draw, settings, name="joint", activity="joint training",
+            checkpoint=self._checkpoint,
+        )  # fmt: skip
         return start_of(found.meta)
 
     def _meta(self, name: str, learner: Learner, fresh: float) -> Params:

@@ -67,6 +67,7 @@ def optimize(
     settings: TrainSettings,
     *,
     name: str = "learner",
+    activity: str = "",
     tasks: int | None = None,
     validate: Sequence[Episode] = (),
     checkpoint: Path | None = None,
@@ -84,7 +85,8 @@ def optimize(
         draw: (step, place) → episode, a function of its arguments alone. With `settings.pool` above 0
             it is asked for so many episodes only, which come again and again.
         settings: of the loop; `shots`, `queries` and `validation` are for those who draw.
-        name: the learner's name, for messages and the progress bar.
+        name: the learner's name, for messages.
+        activity: what the progress bar says; `meta-training` and the name by default.
         tasks: how many tasks there are, for `settings.tasks = "all"`: place p is of task p % tasks.
         validate: fixed episodes of tasks that are not trained on, to stop early by.
         checkpoint: a file to save progress to, and to go on from. It stays when the run is over, until
@@ -102,7 +104,7 @@ def optimize(
         check_pair(name, learner, type(model).__name__, outputs)
     run = _Run(model, learner, draw, settings, name, tasks, validate, checkpoint, key, log)
     seen = nullcontext() if run.together.first else silent()
-    with seen, progress(f"meta-training {name}", settings.steps) as advance, run.logged():
+    with seen, progress(activity or f"meta-training {name}", settings.steps) as advance, run.logged():
         advance(run.history.steps)
         try:
             while run.goes_on():
@@ -274,7 +276,8 @@ def meta_train(
         sources: the fitted source languages.
         learner: what to train.
         settings: steps, episodes, shots, seed …
-        name: the learner's name, for messages and the progress bar.
+        name: the learner's name, for messages.
+        activity: what the progress bar says; `meta-training` and the name by default.
         checkpoint: a file to save progress to, and to go on from; see `optimize`.
         log: where to tell every step.
 

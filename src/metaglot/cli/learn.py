@@ -45,7 +45,8 @@ def train(
     held_out: HeldOut = None,
     sources: SourcesOption = None,
     learner: Annotated[
-        str | None, typer.Option(help="See `metaglot list learners`; auto by default.", show_default=False)
+        str | None,
+        typer.Option(help="See `metaglot list learners`.", show_default="auto; fomaml for models that write"),
     ] = None,
     encoder: EncoderOption = None,
     kind: KindOption = None,

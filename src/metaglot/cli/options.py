@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 _CORPUS = typer.Argument(
     help="A built-in corpus (`metaglot list corpora`); a CSV, TSV, JSONL or Parquet file with a language "
-    "column; a folder <language>/{train,dev,test}.jsonl; or hf:NAME[:config].",
+    "column; a folder <language>/{train,dev,test}.jsonl; or hf:NAME[:config]. With --kind translation: "
+    "django, sentence pairs (TSV, JSONL, Moses) or catalogues; with --kind language-modelling: a folder of "
+    "texts.",
     show_default=False,
 )
 CorpusArgument = Annotated[str, _CORPUS]
@@ -44,7 +46,10 @@ SourcesOption = Annotated[
 EncoderOption = Annotated[
     str | None,
     typer.Option(
-        "--encoder", help="One or several joined by +; by default e5-small+ngrams.", show_default=False
+        "--encoder",
+        help="One or several joined by +; by default e5-small+ngrams. Of translation: one, whose states are "
+        "what is translated (e5-small@9: of its ninth layer); subwords of their own by default.",
+        show_default=False,
     ),
 ]
 KindOption = Annotated[

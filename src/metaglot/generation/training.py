@@ -166,7 +166,9 @@ def train_jointly(
     )
     known = {code: taught.sources[code] for code in codes}
     draw = JointDraw(known, Sizes(joint.batch, untagged=joint.untagged), seed)
-    found = optimize(model, learner, draw, settings, name=JOINT, checkpoint=checkpoint, key=key)
+    found = optimize(
+        model, learner, draw, settings, name=JOINT, activity="joint training", checkpoint=checkpoint, key=key
+    )
     start = start_of(found.meta)
     with torch.no_grad():
         for name, value in module.named_parameters():
