@@ -28,10 +28,9 @@ SMALL = {"outer_rate": 1e-4}
 VARIATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "FOMAML": ("fomaml", SMALL),
     "learned rates alone": ("fomaml", {"outer_rate": 0.0}),
-    "20 inner steps": ("fomaml", SMALL | {"steps": 20}),
-    "a rate for every weight": ("meta-sgd", SMALL | {"first_order": True}),
     "Reptile": ("reptile", SMALL),
     "CAVIA": ("cavia", SMALL),
+    "a rate for every weight": ("meta-sgd", SMALL | {"first_order": True}),
 }
 """Name → learner and options; all learn from the same episodes of 40 and 16 pairs."""
 

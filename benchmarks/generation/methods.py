@@ -130,7 +130,7 @@ class Methods:
         settings = self._settings(steps, 1)
         found = optimize(
             _started(self.model, start), learner, draw, settings, name="joint", activity="joint training",
-            checkpoint=self._checkpoint,
+            checkpoint=self._checkpoint, key=f"joint {steps}",
         )  # fmt: skip
         return start_of(found.meta)
 
@@ -146,7 +146,8 @@ class Methods:
         draw = EpisodeDraw(known, self.plan.sizes, self.plan.seed)
         settings = self._settings(steps, self.plan.episodes)
         model = _started(self.model, first)
-        return optimize(model, learner, draw, settings, name=name, checkpoint=self._checkpoint).meta
+        checkpoint = self._checkpoint
+        return optimize(model, learner, draw, settings, name=name, checkpoint=checkpoint, key=name).meta
 
     def _settings(self, steps: int, episodes: int) -> TrainSettings:
         return TrainSettings(

@@ -4,10 +4,10 @@
     python -m benchmarks.generation.translation django --work FOLDER
 
 `english`: many languages into English, everyday sentences of tatoeba_laser and news of lafand_mt (both in
-DIR), 120 characters a side at most. Languages of either are held out. Sources are states of the frozen
-e5-small (layer 9), or with `--source subwords` subwords of their own, or with `--source e5-small@0` the
-embeddings of e5-small. `django`: English into many, the messages of Django's catalogues, split by content,
-with subwords; placeholders are constrained to be kept.
+DIR), 120 characters a side at most. Languages of either are held out. `django`: English into many, the
+messages of Django's catalogues, split by content; placeholders are constrained to be kept. Sources are states
+of the frozen e5-small (layer 9), or with `--source subwords` subwords of their own, or with `--source
+e5-small@0` the embeddings of e5-small.
 
 A model of width 192 is trained jointly; then every method goes on with as many sequences. A language is
 adapted on pairs of so many target tokens, in 10, 50 or 200 updates of 8 pairs, and judged on 150 test pairs
@@ -118,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("corpus", choices=CORPORA)
     parser.add_argument("--data", type=Path, help="the folder of tatoeba_laser and lafand_mt")
-    parser.add_argument("--source", help="how sources come in", default="")
+    parser.add_argument("--source", help="how sources come in", default="e5-small@9")
     parser.add_argument("--work", type=Path, required=True, help="keeps what is learned, to go on from")
     parser.add_argument("--out", type=Path, help="benchmarks/results/translation-CORPUS.jsonl by default")
     parser.add_argument("--methods", default=",".join(UNGROUPED))
@@ -129,9 +129,8 @@ def main() -> None:
     if options.corpus == "english" and not options.data:
         parser.error("expected --data, the folder of tatoeba_laser and lafand_mt")
     corpus = CORPORA[options.corpus](options.data or Path())
-    source = options.source or ("e5-small@9" if corpus.into else "subwords")
     out = options.out or RESULTS / f"translation-{corpus.name}.jsonl"
-    run = Run(corpus, source, Plan(joint=options.joint, meta=options.meta), options.work, out)
+    run = Run(corpus, options.source, Plan(joint=options.joint, meta=options.meta), options.work, out)
     for name in options.methods.split(","):
         run.judge(name)
 
@@ -148,8 +147,9 @@ class Run:
         self.methods = Methods(model, known, plan, work)
         self.records = Records(out, _KEYS)
         if not self.records.rows:
-            data = f" --data DIR --source {source}" if corpus.into else ""
-            command = f"python -m benchmarks.generation.translation {corpus.name}{data} --work FOLDER"
+            data = " --data DIR" if corpus.into else ""
+            steps = f"--source {source} --joint {plan.joint} --meta {plan.meta}"
+            command = f"python -m benchmarks.generation.translation {corpus.name}{data} --work FOLDER {steps}"
             self.records.add(about(command, self._facts(known, plan), ["sacrebleu"]))
 
     def judge(self, name: str) -> None:
