@@ -74,7 +74,8 @@ def test_variations_are_judged_at_the_rate_that_is_best_on_the_mean(tmp_path):
 
     rows = [row("isl", 0.1, 2.0), row("twi", 0.1, 5.0), row("isl", 1.0, 3.0), row("twi", 1.0, 3.0)]
     rows += [row(code, 0.1, 4.0, 0, tokens) for code in ("isl", "twi") for tokens in (4000, 16000)]
-    path = written(tmp_path / "ablations.jsonl", rows)
+    rows += [row("isl", 0.1, 1.0, 50)]  # of one language alone
+    path = written(tmp_path / "ablations.jsonl", rows, validation=["isl", "twi"])
     # As it starts there is one value, whatever it would be adapted on.
     assert ablations.summary(path) == {"FOMAML": {(4000, 10): 3.0, (0, 0): 4.0}}
 

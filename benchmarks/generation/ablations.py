@@ -76,15 +76,17 @@ def judge(run: Run, name: str, learner: Learner, meta: Params) -> None:
 
 
 def summary(path: Path = OUT) -> dict[str, dict[tuple[int, int], float]]:
-    """Return variation → (tokens, updates) → nats per token at the rate that suits it best."""
-    tried: dict[tuple[str, int, int, float], list[float]] = {}
-    for row in Records(path, ()).rows[1:]:
+    """Return variation → (tokens, updates) → nats per token at the best rate; of cells that are whole."""
+    head, *rows = Records(path, ()).rows
+    tried: dict[tuple[str, int, int, float], dict[str, float]] = {}
+    for row in rows:
         key = (row["method"], row["tokens"] if row["updates"] else 0, row["updates"], row["multiple"])
-        tried.setdefault(key, []).append(row["nats_per_token"])
+        tried.setdefault(key, {})[row["language"]] = row["nats_per_token"]
     found: dict[str, dict[tuple[int, int], float]] = {}
     for (name, tokens, updates, _), values in tried.items():
-        cells = found.setdefault(name, {})
-        cells[tokens, updates] = min(cells.get((tokens, updates), math.inf), mean(values))
+        if len(values) == len(head["about"]["validation"]):
+            cells = found.setdefault(name, {})
+            cells[tokens, updates] = min(cells.get((tokens, updates), math.inf), mean(values.values()))
     return found
 
 
