@@ -171,11 +171,19 @@ class Translating:
             }
             for m in self.methods
         }
-        draw(path, curves, f"updates on {most:,} target tokens", "chrF++", "mean over held-out languages")
+        x, title = f"updates on {most:,} target tokens", "mean over held-out languages"
+        draw(path, curves, x, "chrF++", title, names={1: "none"})
 
 
-def draw(path: Path, curves: Mapping[str, Mapping[int, float]], x: str, y: str, title: str) -> None:
-    """Draw a line for each method over a logarithmic axis, and save it."""
+def draw(
+    path: Path,
+    curves: Mapping[str, Mapping[int, float]],
+    x: str,
+    y: str,
+    title: str,
+    names: Mapping[int, str] | None = None,
+) -> None:
+    """Draw a line for each method over a logarithmic axis, some of whose ticks have names, and save it."""
     check_plot(path)
     from matplotlib import pyplot as plt
 
@@ -186,7 +194,7 @@ def draw(path: Path, curves: Mapping[str, Mapping[int, float]], x: str, y: str, 
             axes.plot(list(curve), list(curve.values()), "--" if plain else "-o", label=name, ms=4)
     axes.set_xscale("log", base=2)
     ticks = sorted({place for curve in curves.values() for place in curve})
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xticks(ticks, [(names or {}).get(tick, str(tick)) for tick in ticks])
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_title(title)
