@@ -26,6 +26,36 @@ def test_a_changed_number_is_seen(name, tmp_path):
     assert tables.filled(page) == text
 
 
+def test_what_the_page_of_language_modelling_says():
+    found = tables.Modelling()
+    assert len(found.about["sources"]) == 33 and len(found.held_out) == 10
+    ahead = {}
+    for method in ("FOMAML", "hierarchical"):
+        for updates in (10, 30, 100):
+            ours, theirs = found.by_language(method, 4, updates), found.by_language(JOINT, 4, updates)
+            ahead[method, updates] = tables.interval([ours[code] - theirs[code] for code in ours])
+    assert ahead["hierarchical", 30][1] < 0 and ahead["hierarchical", 100][1] < 0
+    assert all(ahead["FOMAML", updates][0] < 0 < ahead["FOMAML", updates][1] for updates in (30, 100))
+    assert ahead["FOMAML", 10][0] > 0
+
+
+def test_what_the_page_of_translation_says():
+    into = tables.Translating("english")
+    assert len(into.about["sources"]) == 95 and len(into.about["held_out"]) == 7
+    assert all(-1.0 < c["difference"] < -0.3 for c in into.cells if c["method"] == "FOMAML")
+    assert max(c["mean"] for c in into.cells if c["method"] == "scratch") < 6
+    out_of = tables.Translating("django")
+    assert all(cell["intact"] == 1 and cell["placeholders"] == 132 for cell in out_of.cells)
+    assert all(out_of.find("FOMAML", tokens, 200)["low"] > 0 for tokens in (1000, 4000))
+    assert all(out_of.find("FOMAML", tokens, 50)["high"] < 0 for tokens in (1000, 4000))
+    copied = out_of.find("copy", 0, 0)["mean"]
+    assert copied - 1 < max(c["mean"] for c in out_of.cells if c["method"] == JOINT) < copied
+    variations = ablations.summary()
+    best = {place: variations[JOINT][place] for place in variations[JOINT] if place != (0, 0)}
+    assert len(variations) == 6
+    assert all(best[p] - cells[p] < 0.003 for cells in variations.values() for p in best)
+
+
 def written(path, rows, **about):
     records = Records(path, ("method", "language", "kilobytes", "tokens", "updates", "multiple"))
     records.add({"about": about})
