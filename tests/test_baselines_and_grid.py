@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 
 from metaglot.errors import DataError, SettingsError, UnknownNameError
 from metaglot.evaluation import fine_tuning
-from metaglot.evaluation.baselines import BASELINES, default_baselines, fitting_baselines, zero_shot_head
+from metaglot.evaluation.baselines import BASELINES, default_baselines, fitting_baselines
 from metaglot.evaluation.fine_tuning import descend
 from metaglot.evaluation.grid import adapted_head, judge_task, run_grid
 from metaglot.evaluation.logistic import logistic_heads
@@ -123,7 +123,7 @@ def test_zero_shot_is_the_prior_and_needs_no_examples(sources, space):
     query = query_of(sources, space)
     baseline = BASELINES["zero-shot"](sources)
     assert baseline.zero_shots
-    logits = sources.model.task_model.forward(zero_shot_head(sources.model, 4), query)
+    logits = sources.model.task_model.forward(sources.model.zero_shot_head(torch.arange(4)), query)
     assert torch.allclose(logits, sources.model.prior.sharpness * query.prior)
     head = baseline.fit(sources.model, support_of(sources, space, 0))
     assert torch.equal(sources.model.task_model.forward(head, query), logits)

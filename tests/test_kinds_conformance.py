@@ -16,7 +16,7 @@ from metaglot.augmentation import check_kind
 from metaglot.config import Recipe, TrainSettings
 from metaglot.drawing import SHOTS, source_episode
 from metaglot.errors import DataError, SettingsError
-from metaglot.evaluation.baselines import fitting_baselines, zero_shot_head
+from metaglot.evaluation.baselines import fitting_baselines
 from metaglot.evaluation.grid import adapted_head, run_grid
 from metaglot.kinds import KINDS
 from metaglot.kinds.trees import well_formed
@@ -173,7 +173,7 @@ def test_a_support_set_of_one_label_predicts_zero_shot_and_is_refused_by_adapt(f
     (task,) = found.space.held_out
     bare = [replace(e, spans=()) for e in task.pool[:2]]
     head = adapted_head(model, made.learner, made.meta, batch_of(model, "swh", bare, task.labels))
-    without = zero_shot_head(model, len(task.labels))
+    without = model.zero_shot_head(model.classes(task.labels))
     assert all(torch.equal(head[name], value) for name, value in without.items())
     with pytest.raises(DataError, match="at least two labels, found only 'O'"):
         adapt(made, "swh", bare)

@@ -1,5 +1,7 @@
 """What of an example's units is learned from."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,7 +12,6 @@ from metaglot.config import TrainSettings
 from metaglot.kinds.base import NOTHING
 from metaglot.learners.base import IGNORED
 from metaglot.model import fit_sources
-from metaglot.prior import PENALTIES
 from metaglot.space import TaskSpace
 
 
@@ -52,23 +53,21 @@ def test_where_there_are_few_of_them_all_are_learned_from(parsed, monkeypatch):
 def test_the_prior_is_learned_of_a_bounded_number_of_units(parsed, monkeypatch):
     seen = []
 
-    def watched(languages, widths, n_labels, *, penalties, log_shares, **others):
-        learned = sum(int(source.learned.sum()) for source in languages)
-        seen.append((learned, log_shares, penalties))
-        return fit_prior(languages, widths, n_labels, penalties=penalties, log_shares=log_shares, **others)
+    def watched(languages, widths, n_labels, *, log_shares, **others):
+        seen.append((sum(int(source.learned.sum()) for source in languages), log_shares))
+        return fit_network(languages, widths, n_labels, log_shares=log_shares, **others)
 
-    fit_prior = model_module.fit_prior
-    monkeypatch.setattr(model_module, "fit_prior", watched)
+    fit_network = model_module.fit_network
+    monkeypatch.setattr(model_module, "fit_network", watched)
     made = corpus("parsing")
     space = TaskSpace.of(made, [made.languages[-1]])
     fit_sources(space, encoder())
     monkeypatch.setattr(model_module, "_PRIOR_UNITS", 60)
     fit_sources(space, encoder())
-    (whole, kept, penalties), (part, shares, _) = seen
+    (whole, kept), (part, shares) = seen
     assert torch.equal(kept, torch.zeros_like(kept))
     assert 20 < part < 100 < whole
     assert shares.min() < 0
-    assert set(penalties) < set(PENALTIES)
 
 
 def test_priors_of_tasks_that_count_sentences_are_not_spoilt_by_default(parsed):
@@ -78,3 +77,35 @@ def test_priors_of_tasks_that_count_sentences_are_not_spoilt_by_default(parsed):
     )
     assert all(torch.equal(a, b) for a, b in zip(calm, by_default, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(calm, spoilt, strict=True))
+
+
+def test_without_an_example_nothing_weighs_what_makes_the_best_answers_in_languages_left_out(parsed):
+    model = parsed.model
+    metric = model.kind.metrics[0]
+
+    def worth(offset):
+        tried = replace(model, prior=replace(model.prior, nothing=offset))
+        found = []
+        for table in parsed.tables:
+            rows = range(len(table.examples))
+            batch = table.batch(model, rows, table.task.labels)
+            logits = model.prior.sharpness * batch.prior
+            logits[:, table.task.labels.index(NOTHING)] += offset
+            head = tried.zero_shot_head(batch.classes)
+            assert torch.allclose(tried.task_model.forward(head, batch), logits, atol=1e-5)
+            answers = model.answers(table, rows, logits, table.task.labels)
+            found.append(model.kind.judge(table.examples, answers)[metric])
+        return sum(found) / len(found)
+
+    worths = {offset: worth(offset) for offset in model_module._OFFSETS}
+    assert worths[model.prior.nothing] == max(worths.values())
+    assert len(set(worths.values())) > 1
+
+
+def test_a_kind_without_nothing_has_no_weight_for_it():
+    made = corpus("tagging")
+    found = fit_sources(TaskSpace.of(made, [made.languages[-1]]), encoder())
+    assert NOTHING not in found.model.labels
+    assert found.model.prior.nothing == 0.0
+    head = found.model.zero_shot_head(torch.tensor([1, -1, 0]))
+    assert torch.equal(head["bias"], torch.zeros(3))

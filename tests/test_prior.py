@@ -1,12 +1,16 @@
 """The prior: what it says of a source language comes from the other ones."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from metaglot import prior as prior_module
 from metaglot.evaluation.metrics import calibration_error
-from metaglot.prior import FOLDS, PENALTIES, SourceLanguage, fit_prior, take_labels
+from metaglot.prior import Prior, SourceLanguage, linear, network, take_labels
+from metaglot.prior.cross_fitting import FOLDS
+from metaglot.prior.linear import PENALTIES, fit_linear
+from metaglot.prior.network import SHARPNESS, fit_network
 
 WIDTHS = {"dense": 6, "more": 2}
 N_LABELS = 3
@@ -38,7 +42,24 @@ PENALTY = 1.0
 
 def fit(made, parallel=False):
     """Fit with one penalty: which one is chosen is the one thing that all labels decide."""
-    return fit_prior(made, WIDTHS, N_LABELS, parallel=parallel, penalties=[PENALTY])
+    return fit_linear(made, WIDTHS, N_LABELS, parallel=parallel, penalties=[PENALTY])
+
+
+def fit_net(made, parallel=False, log_shares=None):
+    """Fit a network, all of the examples being learned from."""
+    shares = torch.zeros(N_LABELS) if log_shares is None else log_shares
+    return fit_network(made, WIDTHS, N_LABELS, parallel=parallel, log_shares=shares)
+
+
+FITS = pytest.mark.parametrize("fit", [fit, fit_net], ids=["linear", "network"])
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Networks that are trained in a moment."""
+    monkeypatch.setattr(network, "WIDTH", 8)
+    monkeypatch.setattr(network, "_LEAST_STEPS", 4)
+    monkeypatch.setattr(network, "_EPOCHS", 4)
 
 
 def same_up_to_scale(one, other):
@@ -48,7 +69,8 @@ def same_up_to_scale(one, other):
 
 @pytest.mark.parametrize("count", [2, 4, FOLDS + 2])
 @pytest.mark.parametrize("parallel", [False, True])
-def test_a_languages_own_labels_do_not_reach_its_scores(count, parallel):
+@FITS
+def test_a_languages_own_labels_do_not_reach_its_scores(small, fit, count, parallel):
     made = languages(count)
     _, before = fit(made, parallel)
     for place in range(count):
@@ -60,7 +82,8 @@ def test_a_languages_own_labels_do_not_reach_its_scores(count, parallel):
         assert not any(same_up_to_scale(before[i], after[i]) for i in others)
 
 
-def test_in_a_parallel_corpus_no_content_is_judged_by_a_head_that_learned_from_it():
+@FITS
+def test_in_a_parallel_corpus_no_content_is_judged_by_a_head_that_learned_from_it(small, fit):
     made = languages()
     _, before = fit(made, parallel=True)
     first = made[0].halves == 0
@@ -104,8 +127,8 @@ def test_the_penalty_grows_with_the_examples_from_the_left_out_heads_to_the_one_
         fits.append((len(targets), penalty))
         return found(features, targets, n_labels, penalty, start)
 
-    found = prior_module._logistic
-    monkeypatch.setattr(prior_module, "_logistic", watched)
+    found = linear._logistic
+    monkeypatch.setattr(linear, "_logistic", watched)
     prior, _ = fit(languages(count), parallel)
     *parts, (rows, penalty) = fits
     assert prior.penalty == PENALTY
@@ -119,29 +142,12 @@ def test_the_penalty_is_the_one_that_left_out_languages_are_judged_best_by(paral
     """Noisy examples want a strong penalty, many clear ones do not."""
 
     def chosen(made):
-        return fit_prior(made, WIDTHS, N_LABELS, parallel=parallel)[0].penalty
+        return fit_linear(made, WIDTHS, N_LABELS, parallel=parallel)[0].penalty
 
     noisy = chosen(languages(count=6, n=60, noise=3.0))
     clear = chosen(languages(count=6, n=300, noise=0.1))
     assert clear < noisy <= PENALTIES[0]
     assert clear in PENALTIES
-
-
-@pytest.mark.parametrize(("parallel", "grown"), [(False, {1.0}), (True, {1.0, 8 / 3})])
-def test_with_a_bias_the_penalty_grows_in_parallel_corpora_alone(monkeypatch, parallel, grown):
-    fits = []
-
-    def watched(features, targets, n_labels, penalty, start=None):
-        fits.append(penalty)
-        return found(features, targets, n_labels, penalty, start)
-
-    found = prior_module._logistic
-    monkeypatch.setattr(prior_module, "_logistic", watched)
-    made = languages(4)
-    fit_prior(
-        made, WIDTHS, N_LABELS, parallel=parallel, penalties=[PENALTY], log_shares=torch.zeros(N_LABELS)
-    )
-    assert sorted(set(fits)) == pytest.approx(sorted(PENALTY * factor for factor in grown))
 
 
 def test_penalties_are_tried_until_two_in_a_row_are_worse():
@@ -152,15 +158,15 @@ def test_penalties_are_tried_until_two_in_a_row_are_worse():
         tried.append((penalty, latest.get("last")))
         return {"last": penalty}
 
-    chosen, heads = prior_module._chosen(fit_one, lambda heads: worth[heads["last"]], list(worth))
+    chosen, heads = linear._chosen(fit_one, lambda heads: worth[heads["last"]], list(worth))
     assert (chosen, heads) == (10.0, {"last": 10.0})
     assert tried == [(100.0, None), (30.0, 100.0), (10.0, 30.0), (3.0, 10.0), (1.0, 3.0)]
 
 
 def test_with_the_chosen_penalty_alone_it_is_the_same_prior():
     made = languages(count=6, n=60)
-    prior, scores = fit_prior(made, WIDTHS, N_LABELS, parallel=False)
-    alone, alone_scores = fit_prior(made, WIDTHS, N_LABELS, parallel=False, penalties=[prior.penalty])
+    prior, scores = fit_linear(made, WIDTHS, N_LABELS, parallel=False)
+    alone, alone_scores = fit_linear(made, WIDTHS, N_LABELS, parallel=False, penalties=[prior.penalty])
     assert all(torch.allclose(prior.weights[n], alone.weights[n], atol=2e-3) for n in WIDTHS)
     assert all(torch.allclose(a, b, atol=5e-3) for a, b in zip(scores, alone_scores, strict=True))
 
@@ -190,7 +196,8 @@ def test_scores_regress_on_centred_one_hot_targets():
     assert (scores @ wanted / scores.square().sum()).item() == pytest.approx(1.0, abs=1e-4)
 
 
-def test_a_label_that_the_sources_lack_scores_zero():
+@FITS
+def test_a_label_that_the_sources_lack_scores_zero(small, fit):
     prior, _ = fit(languages())
     inputs = {"dense": torch.randn(5, 6), "more": torch.randn(5, 2)}
     every = prior.scores(inputs, torch.arange(N_LABELS))
@@ -207,7 +214,8 @@ def test_labels_that_a_language_lacks_do_not_count_against_its_sharpness():
     assert 1.0 <= prior.sharpness <= 128.0
 
 
-def test_where_all_contents_are_of_one_half_the_prior_says_nothing_of_them():
+@FITS
+def test_where_all_contents_are_of_one_half_the_prior_says_nothing_of_them(small, fit):
     one_half = [
         SourceLanguage(s.features, s.targets, torch.zeros_like(s.halves), s.labels) for s in languages(2)
     ]
@@ -216,7 +224,86 @@ def test_where_all_contents_are_of_one_half_the_prior_says_nothing_of_them():
     assert all(bool(torch.isfinite(weight).all()) for weight in prior.weights.values())
 
 
-def test_it_is_the_same_every_time():
+@FITS
+def test_it_is_the_same_every_time_and_draws_no_random_number_of_the_callers(small, fit):
+    state = torch.get_rng_state()
     one, other = fit(languages()), fit(languages())
-    assert all(torch.equal(one[0].weights[name], other[0].weights[name]) for name in WIDTHS)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(one[0].weights[name], other[0].weights[name]) for name in one[0].weights)
     assert all(torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True))
+
+
+def crossed(count=4, n=240, seed=0):
+    """Languages whose labels are the parity of two signs, which no linear head can tell."""
+    chance = torch.Generator().manual_seed(seed)
+    made = []
+    for _ in range(count):
+        features = 0.4 * torch.randn(n, 8, generator=chance)
+        targets = ((features[:, 0] > 0) ^ (features[:, 1] > 0)).long()
+        made.append(SourceLanguage(features, targets, torch.arange(n) % 2, torch.arange(2)))
+    return made
+
+
+def test_a_network_learns_what_no_linear_head_can():
+    *made, new = crossed(count=5)
+    inputs = {"dense": new.features[:, :6], "more": new.features[:, 6:]}
+
+    def right(prior):
+        return (prior.scores(inputs, torch.arange(2)).argmax(1) == new.targets).double().mean()
+
+    straight, _ = fit_linear(made, WIDTHS, 2, parallel=False)
+    bent, found = fit_network(made, WIDTHS, 2, parallel=False, log_shares=torch.zeros(2))
+    assert right(straight) < 0.65
+    assert right(bent) > 0.9
+    targets = torch.cat([s.targets for s in made])
+    assert (torch.cat(found).argmax(1) == targets).double().mean() > 0.85
+
+
+def test_a_networks_scores_are_calibrated_on_languages_that_it_has_not_seen():
+    made = languages(count=6, n=120, noise=2.0)
+    prior, found = fit_net(made)
+    assert prior.sharpness == SHARPNESS
+    pooled, targets = torch.cat(found), torch.cat([s.targets for s in made])
+
+    def loss(factor):
+        return F.cross_entropy(factor * SHARPNESS * pooled, targets).item()
+
+    assert loss(1.0) < min(loss(0.5), loss(2.0))
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_the_prior_of_a_network_says_what_the_network_does(small, monkeypatch, rows):
+    """The network itself, run as it was trained: its inputs' scale and the shares of labels are in it."""
+    trained = []
+
+    def watched(*arguments):
+        trained.append(found(*arguments))
+        return trained[-1]
+
+    found = network._trained
+    monkeypatch.setattr(network, "_trained", watched)
+    shares = torch.tensor([0.0, -1.0, -2.0])
+    prior, _ = fit_net(languages(), log_shares=shares)
+    features = torch.randn(rows, 8, generator=torch.Generator().manual_seed(0))
+    scaled = features * torch.tensor([6.0] * 6 + [2.0] * 2).sqrt()
+    with torch.no_grad():
+        logits = trained[-1](scaled) - shares
+    inputs = {"dense": features[:, :6], "more": features[:, 6:]}
+    scores = prior.scores(inputs, torch.arange(N_LABELS))
+    _, last = network._layers(trained[-1])
+    factor = prior.weights["hidden"].norm() / (last.weight - last.weight.mean(0)).norm()
+    assert torch.allclose(scores, factor * (logits - logits.mean(1, keepdim=True)), atol=1e-5)
+    assert prior.blocks == tuple(WIDTHS)
+
+
+@FITS
+def test_a_prior_is_the_same_from_its_tensors_and_numbers(small, fit):
+    made, _ = fit(languages())
+    made = replace(made, nothing=-1.5)
+    others = {"scaler.mean.dense": torch.zeros(6)}
+    again = Prior.of(made.tensors() | others, made.numbers())
+    inputs = {"dense": torch.randn(5, 6), "more": torch.randn(5, 2)}
+    every = torch.arange(N_LABELS)
+    assert torch.equal(made.scores(inputs, every), again.scores(inputs, every))
+    assert (again.sharpness, again.penalty, again.nothing) == (made.sharpness, made.penalty, -1.5)
+    assert again.tensors().keys() == made.tensors().keys()

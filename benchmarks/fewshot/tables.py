@@ -18,7 +18,7 @@ from benchmarks.fewshot.results import Row, metric_of, read_rows, records_of
 from benchmarks.markers import ROOT, fill, markdown, percent
 from metaglot.errors import DataError, Where
 from metaglot.evaluation.metrics import bootstrap_interval
-from metaglot.evaluation.report import Report
+from metaglot.evaluation.report import UNITS, Report
 from metaglot.languages import language_name
 
 RESULTS = ROOT / "benchmarks" / "results" / "fewshot"
@@ -48,7 +48,8 @@ class Results:
     def report(self, metric: str | None = None, languages: Sequence[str] | None = None) -> Report:
         """Return the methods judged on every language, summed up over all languages or some."""
         chosen = [row for row in self.whole if languages is None or row["language"] in languages]
-        return Report(records_of(chosen, metric), metric)
+        by_example = all(int(k) == size for row in chosen for k, size in row["examples"].items())
+        return Report(records_of(chosen, metric), metric, UNITS["example" if by_example else "label"])
 
 
 def load(*places: Path) -> dict[str, dict[str, Results]]:

@@ -178,10 +178,7 @@ def load(folder: Path | str, *, cache: bool = True) -> Artifact:
         for name in KINDS[manifest["kind"]]().blocks(encoder)
         if f"scaler.mean.{name}" in tensors
     }
-    weights = {n.removeprefix("prior."): t for n, t in tensors.items() if n.startswith("prior.")}
-    bias = tensors.get("prior_bias")
-    about = manifest["prior"]
-    prior = Prior(weights, float(about["sharpness"]), float(about.get("penalty", 1.0)), bias)
+    prior = Prior.of(tensors, manifest["prior"])
     groups = manifest.get("groups", Groups().as_dict())  # artifacts before groups have none
     model = Model(
         encoder,
@@ -244,9 +241,7 @@ def identity(manifest: Mapping[str, Any]) -> str:
 
 def _write(artifact: Artifact, folder: Path) -> None:
     model = artifact.model
-    tensors = {f"prior.{name}": weight for name, weight in model.prior.weights.items()}
-    if model.prior.bias is not None:
-        tensors["prior_bias"] = model.prior.bias
+    tensors = model.prior.tensors()
     for name, scaler in model.scalers.items():
         tensors[f"scaler.mean.{name}"] = scaler.mean
         tensors[f"scaler.scale.{name}"] = scaler.scale
@@ -266,7 +261,7 @@ def _write(artifact: Artifact, folder: Path) -> None:
         "groups": model.groups.as_dict(),
         "learner": artifact.recipe.learner,
         "seed": artifact.recipe.train.seed,
-        "prior": {"sharpness": model.prior.sharpness, "penalty": model.prior.penalty},
+        "prior": model.prior.numbers(),
         "facts": dict(artifact.facts),
         "files": {name: file_hash(folder / name) for name in parts},
     }

@@ -10,7 +10,6 @@ import torch
 
 from metaglot.artifact import Artifact
 from metaglot.calibration import Calibration
-from metaglot.evaluation.baselines import zero_shot_head
 from metaglot.evaluation.grid import adapted_head
 from metaglot.evaluation.metrics import bootstrap_interval
 from metaglot.model import Model, Table
@@ -222,5 +221,5 @@ def logits(artifact: Artifact, adapted: Params | None, batch: Batch) -> Tensor:
     model = artifact.model.task_model
     with torch.no_grad():
         if adapted is None:
-            return model.forward(zero_shot_head(artifact.model, len(batch.classes)), batch)
+            return model.forward(artifact.model.zero_shot_head(batch.classes), batch)
         return artifact.learner.predict(model, artifact.meta, adapted, batch)

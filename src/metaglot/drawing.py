@@ -251,7 +251,7 @@ def _disturbed(episode: Episode, sources: Sources, settings: TrainSettings, *key
     if noise:
         chance = generator(settings.seed, "prior noise", *key)
         if chance.random() < _SPOILT:
-            blocks = tuple(sources.model.prior.weights)
+            blocks = sources.model.prior.blocks
             episode = spoil_prior(episode, noise, blocks, chance)
     if settings.mixup:
         chance = generator(settings.seed, "mixup", *key)

@@ -28,6 +28,7 @@ class LabelScores:
         n_labels: rows of the label list.
         lexical: the blocks that mean nothing across languages.
         groups: names of the groups of tasks, such as language families.
+        prior_has_bias: whether the prior's scores say how frequent labels are.
     """
 
     outputs = "label-scores"
@@ -39,11 +40,14 @@ class LabelScores:
         n_labels: int,
         lexical: frozenset[str] = frozenset(),
         groups: tuple[str, ...] = (),
+        *,
+        prior_has_bias: bool = False,
     ) -> None:
         self.blocks = dict(blocks)
         self.n_labels = n_labels
         self.lexical = lexical
         self.groups = groups
+        self.prior_has_bias = prior_has_bias
         self._head = LinearHead(blocks)
         self.head = self._head.names
         self.fixed_start = frozenset(self._head.names_of(lexical))

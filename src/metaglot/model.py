@@ -15,9 +15,12 @@ from metaglot.kinds import KINDS, Kind
 from metaglot.kinds.base import NOTHING, Stretch
 from metaglot.label_scores import LabelScores
 from metaglot.learners.base import IGNORED
-from metaglot.prior import PENALTIES, Prior, SourceLanguage, fit_prior, take_labels
+from metaglot.linear_head import BIAS, PRIOR_SCALE
+from metaglot.prior import Prior, SourceLanguage, take_labels
+from metaglot.prior.linear import fit_linear
+from metaglot.prior.network import fit_network
 from metaglot.space import Groups, Rows, Task, TaskSpace, generator
-from metaglot.types import Answer, Batch, Example
+from metaglot.types import Answer, Batch, Example, Params
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,12 +28,13 @@ if TYPE_CHECKING:
 
 # Of so many units the prior is learned; more make it slower, and hardly better.
 _PRIOR_UNITS = 30_000
-# What the penalty of such a prior is chosen from. Weaker ones would be: they are better without examples of a
-# language, and no better, or worse, with ten and more of them (trees and names in seven held-out languages).
-_PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
 # Of the units of a support set that are nothing so many are learned from, for each of its examples. Fifty
 # sentences have 2,500, and with all of them trees are no better.
 _NOTHINGS = 8
+# What may be added to the logit of nothing, the first where others are no better; and on how many examples
+# of a language each is judged.
+_OFFSETS = (0.0, -0.5, -1.0, -1.5, -2.0, -2.5, -3.0)
+_JUDGED = 150
 # A column of a smaller deviation says nothing; blown up it would say too much of the first that differs.
 _CONSTANT = 1e-4
 
@@ -88,12 +92,25 @@ class Model:
     @property
     def task_model(self) -> LabelScores:
         """The pure functions of parameters that learners adapt."""
-        return LabelScores(self.blocks, len(self.labels), self.lexical, self.groups.names)
+        return LabelScores(
+            self.blocks,
+            len(self.labels),
+            self.lexical,
+            self.groups.names,
+            prior_has_bias=self.prior.bias is not None,
+        )
 
     def classes(self, labels: Sequence[str]) -> Tensor:
         """Return the rows `[C]` of labels in the model's list, −1 for a new one."""
         place = {label: row for row, label in enumerate(self.labels)}
         return torch.tensor([place.get(label, -1) for label in labels], dtype=torch.int64)
+
+    def zero_shot_head(self, classes: Tensor) -> Params:
+        """Return a head for the labels `classes` `[C]` that predicts what the prior does, calibrated."""
+        head = self.task_model.init(len(classes)) | {PRIOR_SCALE: torch.tensor(self.prior.sharpness)}
+        if NOTHING in self.labels and self.prior.nothing:
+            head[BIAS] = self.prior.nothing * (classes == self.labels.index(NOTHING))
+        return head
 
     def answers(
         self, table: Table, rows: Sequence[int] | Tensor, logits: Tensor, labels: Sequence[str]
@@ -247,21 +264,17 @@ def fit_sources(space: TaskSpace, encoder: Encoder, groups: str | Mapping[str, s
                 labels=torch.tensor([place[label] for label in table.task.labels]),
             )
         )
-    penalties, log_shares = PENALTIES, None
-    if kind.shots == "example":  # support sets say how frequent labels are, and most units have the same one
-        languages, log_shares = _thinned(languages, len(space.labels))
-        penalties = _PENALTIES
-    prior, scores = fit_prior(
-        languages,
-        shared,
-        len(space.labels),
-        parallel=space.corpus.parallel,
-        penalties=penalties,
-        log_shares=log_shares,
-    )
+    n_labels, parallel = len(space.labels), space.corpus.parallel
+    if kind.shots == "example":  # many units each, of which most have the same label
+        languages, log_shares = _thinned(languages, n_labels)
+        prior, scores = fit_network(languages, shared, n_labels, parallel=parallel, log_shares=log_shares)
+    else:
+        prior, scores = fit_linear(languages, shared, n_labels, parallel=parallel)
     model = Model(encoder, space.corpus.kind, space.labels, scalers, prior, grouped)
-    tables = (replace(table, prior=score) for table, score in zip(parts, scores, strict=True))
-    return Sources(model, tuple(tables))
+    tables = tuple(replace(table, prior=score) for table, score in zip(parts, scores, strict=True))
+    if NOTHING in space.labels:
+        model = replace(model, prior=replace(prior, nothing=_best_nothing(model, tables)))
+    return Sources(model, tables)
 
 
 def target_table(
@@ -273,7 +286,7 @@ def target_table(
     inputs = {n: model.scalers[n](block) if n in model.scalers else block for n, block in inputs.items()}
     table = _table(model.kind, task, tuple(examples), found.places, inputs, (*model.labels, *task.labels))
     every = torch.arange(len(model.labels))
-    shared = {name: inputs[name].float() for name in model.prior.weights}
+    shared = {name: inputs[name].float() for name in model.prior.blocks}
     return replace(table, prior=model.prior.scores(shared, every))
 
 
@@ -301,6 +314,29 @@ def _table(
     names = {name: number for number, name in enumerate(dict.fromkeys(targets))}
     numbers = torch.tensor([names[name] for name in targets], dtype=torch.int64)
     return Table(task, examples, places, inputs, torch.empty(0), tuple(names), numbers)
+
+
+def _best_nothing(model: Model, tables: Sequence[Table]) -> float:
+    """Return what to add to the logit of `NOTHING` for the best answers without an example.
+
+    An answer is put together of many units. The likeliest label of each is not the best answer where
+    leaving out costs as much as putting in: at a chance of a third a node is better in the tree. It is
+    chosen by the kind's first metric, on source languages by heads that have not seen them.
+    """
+    metric = model.kind.metrics[0]
+
+    def worth(offset: float) -> float:
+        found = []
+        for table in tables:
+            rows = range(min(len(table.examples), _JUDGED))
+            batch = table.batch(model, rows, table.task.labels)
+            tried = replace(model, prior=replace(model.prior, nothing=offset))
+            logits = tried.task_model.forward(tried.zero_shot_head(batch.classes), batch)
+            answers = model.answers(table, rows, logits, table.task.labels)
+            found.append(model.kind.judge([table.examples[row] for row in rows], answers)[metric])
+        return sum(found) / len(found)
+
+    return max(_OFFSETS, key=worth)
 
 
 def _thinned(languages: Sequence[SourceLanguage], n_labels: int) -> tuple[list[SourceLanguage], Tensor]:

@@ -241,7 +241,7 @@ def _cross_fitted_metric(sources: Sources) -> tuple[str, float]:
     for table in sources.tables:
         every = range(len(table.examples))
         batch = table.batch(model, every, table.task.labels)
-        prior = batch.prior if batch.prior is not None else torch.zeros(len(batch), len(batch.classes))
-        answers = model.answers(table, every, prior, table.task.labels)
+        logits = model.task_model.forward(model.zero_shot_head(batch.classes), batch)
+        answers = model.answers(table, every, logits, table.task.labels)
         found.append(model.kind.judge(table.examples, answers)[name])
     return name, sum(found) / len(found)

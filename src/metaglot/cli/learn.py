@@ -198,7 +198,7 @@ def evaluate(
     from metaglot.distributed import processes
     from metaglot.evaluation.baselines import BASELINES, default_baselines
     from metaglot.evaluation.grid import check_grid, run_grid
-    from metaglot.evaluation.report import Report, check_plot
+    from metaglot.evaluation.report import UNITS, Report, check_plot
     from metaglot.learners import LEARNERS
     from metaglot.training import evaluation_facts, fit, fitting_learners, train_learners
 
@@ -253,7 +253,7 @@ def evaluate(
         draws=draws,
         seed=chosen.train.seed,
     )
-    report = Report(records)
+    report = Report(records, unit=UNITS[fitted.sources.model.kind.shots])
     out.print(report.table())
     for line in report.difference_lines():
         say(line)

@@ -79,7 +79,7 @@ def majority(sources: Sources) -> Baseline:
 
 def zero_shot(sources: Sources) -> Baseline:
     """The head learned from the sources, without any example of the language."""
-    return Baseline(lambda model, support: zero_shot_head(model, len(support.classes)), zero_shots=True)
+    return Baseline(lambda model, support: model.zero_shot_head(support.classes), zero_shots=True)
 
 
 def fitting_baselines(model: Model) -> tuple[str, ...]:
@@ -93,11 +93,6 @@ def fitting_baselines(model: Model) -> tuple[str, ...]:
 def default_baselines(model: Model) -> tuple[str, ...]:
     """Return the baselines of `fitting_baselines` that are closed forms."""
     return tuple(name for name in fitting_baselines(model) if name in QUICK)
-
-
-def zero_shot_head(model: Model, n_labels: int) -> Params:
-    """Return a head that predicts what the prior does, calibrated on the sources."""
-    return model.task_model.linear_head(_nothing(model, n_labels), prior_scale=model.prior.sharpness)
 
 
 def dense_blocks(model: Model) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from metaglot.evaluation.joint import moments, rows_of, side_by_side, source_hea
 from metaglot.evaluation.source_tuning import best_setting, power_of_shots, tuning_episode, tuning_languages
 from metaglot.learners.closed_form import best_sharpness, kernel_of, primal
 from metaglot.model import Model, Sources, Table
-from metaglot.prior import FOLDS
+from metaglot.prior.cross_fitting import FOLDS
 from metaglot.progress import progress
 from metaglot.space import generator
 from metaglot.types import Batch, Params

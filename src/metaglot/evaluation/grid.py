@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from metaglot.errors import DataError, SettingsError
-from metaglot.evaluation.baselines import BASELINES, Baseline, zero_shot_head
+from metaglot.evaluation.baselines import BASELINES, Baseline
 from metaglot.evaluation.metrics import unit_metrics
 from metaglot.learners.base import Learner
 from metaglot.model import Model, Sources, target_table
@@ -160,7 +160,7 @@ def check_grid(methods: Sequence[str], shots: Sequence[int], draws: int) -> None
 def adapted_head(model: Model, learner: Learner, meta: Params, support: Batch) -> Params:
     """Return what a learner makes of a support set; the zero-shot head where it is empty."""
     if predicts_zero_shot(support):
-        return zero_shot_head(model, len(support.classes))
+        return model.zero_shot_head(support.classes)
     with torch.no_grad():
         return learner.adapt(model.task_model, meta, support)
 

@@ -46,6 +46,10 @@ class Difference:
     cell: Cell
 
 
+UNITS = {"label": "examples per label", "example": "sentences"}
+"""What k counts, by a kind's `shots`."""
+
+
 class Report:
     """The records of one grid, summed up by one metric.
 
@@ -56,7 +60,7 @@ class Report:
     """
 
     def __init__(
-        self, records: Sequence[Record], metric: str | None = None, unit: str = "examples per label"
+        self, records: Sequence[Record], metric: str | None = None, unit: str = UNITS["label"]
     ) -> None:
         self.unit = unit
         metric = next(iter(records[0].metrics)) if metric is None else metric

@@ -59,8 +59,10 @@ _DOUBT = "log_doubt"
 _SCALE = "log_scale."
 # The penalty of the ridge heads whose evidence is judged.
 _EVIDENCE_PENALTY = 1.0
-# As many examples are doubted where evidence is judged: the start of what is learned.
+# As many examples are doubted where evidence is judged: the start of what is learned. Where the prior knows
+# how frequent labels are, b would take that out of it, and the start is near to nothing of b.
 _START_DOUBT = 10.0
+_DOUBT_OF_BIAS = 300.0
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ class Auto:
             meta[name][0] = start
         # Sixteen of a step's units in all, however many the steps.
         meta["step"][0] += math.log(4.0 / self.steps)
-        meta |= {_PENALTY: torch.zeros(()), _DOUBT: torch.tensor(math.log(_START_DOUBT))}
+        doubt = _DOUBT_OF_BIAS if getattr(model, "prior_has_bias", False) else _START_DOUBT
+        meta |= {_PENALTY: torch.zeros(()), _DOUBT: torch.tensor(math.log(doubt))}
         return meta | {_SCALE + b: torch.tensor(math.log(_DENSE_SCALE)) for b in _scaled(model)}
 
     def outer_rate(self, name: str) -> float:
