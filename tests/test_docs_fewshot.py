@@ -85,7 +85,7 @@ def gain(corpus, k):
 
 def test_tokens_gain_from_sentences_and_most_by_what_was_learned():
     assert 14.5 < gain("ud-pos", 10) < 16
-    assert all(lead("ud-pos", k) > 0 for k in (5, 10, 20, 50))
+    assert all(0.35 < lead("ud-pos", k) < 1.3 for k in (5, 10, 20)) and abs(lead("ud-pos", 50)) < 0.15
     assert 0.5 < 100 * (mean("ud-pos", "auto", 10) - mean("ud-pos", "joint-fine-tuned", 10)) < 1.5
     assert 2.5 < 100 * (mean("ud-pos", "auto", 10) - mean("ud-pos", "joint", 10)) < 3.5
     assert len(report("ud-pos").languages) == 16
