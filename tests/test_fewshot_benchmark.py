@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.fewshot import __main__ as cli
-from benchmarks.fewshot import corpora, sib, tables
+from benchmarks.fewshot import corpora, sib, tables, tried
 from benchmarks.fewshot import run as running
 from benchmarks.fewshot.folds import Benchmark, Fold
 from benchmarks.fewshot.results import ResultFile, Unit, read_rows, records_of
@@ -423,6 +423,22 @@ def test_a_page_gets_the_tables_that_it_has_a_place_for(results, tmp_path):
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
 def test_pages_are_in_step_with_the_result_files(page):
     assert tables.filled(page) == page.read_text(encoding="utf-8"), "run: python -m benchmarks.fewshot tables"
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_what_was_tried_is_in_step_with_its_result_file(page):
+    assert tried.filled(page) == page.read_text(encoding="utf-8"), (
+        "run: python -m benchmarks.fewshot.tried --tables"
+    )
+
+
+def test_plots_say_what_k_counts(results, tmp_path):
+    (encoders,) = tables.load(results).values()
+    (found,) = encoders.values()
+    assert found.report().unit == "examples per label"
+    for row in found.whole:
+        row["examples"] = {k: int(k) for k in row["examples"]}
+    assert found.report().unit == "sentences"
 
 
 def test_plots_are_drawn(results, tmp_path):

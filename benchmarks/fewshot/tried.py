@@ -3,6 +3,8 @@
 One fold, its sources fitted once. A variant changes one thing: the learner, what it sees of a support
 set, its features, its prior, or what is made of its predictions. Every variant is trained anew on the
 sources, and judged on the same draws of examples of the held-out languages.
+
+`--tables` puts what `benchmarks/results/tried-CORPUS.json` have between the markers in `docs/`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from unittest import mock
@@ -22,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.fewshot import corpora
 from benchmarks.fewshot.run import Settings, facts
-from benchmarks.markers import markdown
+from benchmarks.markers import ROOT, fill, markdown, renew
 from metaglot.config import Recipe, TrainSettings
 from metaglot.evaluation.metrics import bootstrap_interval
 from metaglot.learners import LEARNERS, auto
@@ -35,6 +38,7 @@ from metaglot.storage import write_text
 from metaglot.training import fit
 from metaglot.types import Batch
 
+RESULTS = ROOT / "benchmarks" / "results"
 Change = Callable[[Table], Table]
 REFERENCE = "auto"
 RIDGE_SHARE = 0.3
@@ -213,6 +217,16 @@ def table(results: Mapping[str, Any]) -> str:
     return markdown(head, rows)
 
 
+def filled(page: Path) -> str:
+    """Return a page's text with every `tried-CORPUS` table made anew from its result file."""
+    made = {path.stem: partial(_of_file, path) for path in sorted(RESULTS.glob("tried-*.json"))}
+    return fill(page.read_text(encoding="utf-8"), made)
+
+
+def _of_file(path: Path) -> str:
+    return table(json.loads(path.read_text(encoding="utf-8")))
+
+
 def _dense(model: Model) -> list[str]:
     return [block for block in model.encoder.blocks if block not in model.encoder.lexical]
 
@@ -236,15 +250,26 @@ def _mapped(table: Table, maps: Mapping[str, Tensor]) -> Table:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="The result file; variants that it has are not run again.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The result file; variants that it has are not run again.",
+            show_default="benchmarks/results/tried-CORPUS.json",
+        ),
+    ] = None,
     corpus: Annotated[str, typer.Option(help=f"One of {', '.join(corpora.CORPORA)}.")] = "home-assistant",
     data: Annotated[Path | None, typer.Option(help="The folder of the corpora.")] = None,
     fold: Annotated[str | None, typer.Option(help="The fold.", show_default="the first")] = None,
     variants: Annotated[str, typer.Option(help="Which of them.")] = ",".join(VARIANTS),
     shots: Annotated[str, typer.Option(help="Examples per label.")] = "1,8",
     draws: Annotated[int, typer.Option(help="Support sets per language and number of shots.")] = 5,
+    tables: Annotated[bool, typer.Option("--tables", help="Renew the tables in docs/, and no more.")] = False,
 ) -> None:
     """Judge variants of the default learner on one fold."""
+    if tables:
+        renew(filled)
+        return
+    out = out or RESULTS / f"tried-{corpus}.json"
     benchmark = corpora.load(corpus, data)
     chosen = next(f for f in benchmark.folds if fold is None or f.name == fold)
     settings = Settings()
