@@ -134,3 +134,11 @@ def test_intents_and_slots_together():
     assert 0.31 < mean(corpus, "zero-shot", 0) < 0.34 and 0.42 < mean(corpus, "auto", 50) < 0.43
     assert 9.5 < 100 * (mean(corpus, "auto", 50) - mean(corpus, "joint", 50)) < 10.5
     assert 0 <= gain(corpus, 5) < 0.7
+
+
+def test_setfit_of_one_example_for_each_intent():
+    (results,) = tables.load(tables.RESULTS)["home-assistant"].values()
+    rows = results.partial["setfit"]
+    assert len(rows) == 6 and all(row["steps"] == row["planned"] for row in rows)
+    assert sum(row["accuracy"]["1"][0] for row in rows) / 6 == pytest.approx(0.45, abs=0.005)
+    assert all(120 < row["seconds"]["1"][0] < 330 for row in rows)

@@ -244,7 +244,8 @@ def _partial(results: Results, method: str) -> str:
     ]
     report = Report(records_of(cut))
     draws = max(_draws(rows, k) for k in shots)
-    title = f"*{method}* was judged on {len(languages)} languages, with up to {draws} draws:"
+    often = "one draw" if draws == 1 else f"up to {draws} draws"
+    title = f"*{method}* was judged on {len(languages)} languages, with {often}:"
     return f"{title}\n\n{markdown(_head('method', report), _method_rows(report))}"
 
 
