@@ -217,6 +217,24 @@ class Sources:
     model: Model
     tables: tuple[Table, ...]
 
+    def zero_shot_metric(self, most: int | None = None) -> float:
+        """Return the kind's first metric without examples, by heads that have not seen the language.
+
+        It is the mean over the sources.
+
+        Args:
+            most: so many examples of each language are judged; all where None.
+        """
+        model, found = self.model, []
+        for table in self.tables:
+            examples = table.examples[:most]
+            rows = range(len(examples))
+            batch = table.batch(model, rows, table.task.labels)
+            logits = model.task_model.forward(model.zero_shot_head(batch.classes), batch)
+            answers = model.answers(table, rows, logits, table.task.labels)
+            found.append(model.kind.judge(examples, answers)[model.kind.metrics[0]])
+        return sum(found) / len(found)
+
 
 def fit_sources(space: TaskSpace, encoder: Encoder, groups: str | Mapping[str, str] = "branch") -> Sources:
     """Encode the sources and fit what every learner and baseline shares: scales, prior and groups.
@@ -323,18 +341,10 @@ def _best_nothing(model: Model, tables: Sequence[Table]) -> float:
     leaving out costs as much as putting in: at a chance of a third a node is better in the tree. It is
     chosen by the kind's first metric, on source languages by heads that have not seen them.
     """
-    metric = model.kind.metrics[0]
 
     def worth(offset: float) -> float:
-        found = []
-        for table in tables:
-            rows = range(min(len(table.examples), _JUDGED))
-            batch = table.batch(model, rows, table.task.labels)
-            tried = replace(model, prior=replace(model.prior, nothing=offset))
-            logits = tried.task_model.forward(tried.zero_shot_head(batch.classes), batch)
-            answers = model.answers(table, rows, logits, table.task.labels)
-            found.append(model.kind.judge([table.examples[row] for row in rows], answers)[metric])
-        return sum(found) / len(found)
+        tried = replace(model, prior=replace(model.prior, nothing=offset))
+        return Sources(tried, tuple(tables)).zero_shot_metric(_JUDGED)
 
     return max(_OFFSETS, key=worth)
 

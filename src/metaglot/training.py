@@ -127,7 +127,6 @@ def train(
 def assemble(fitted: Fitted, recipe: Recipe, learner: Learner, result: TrainResult) -> Artifact:
     """Return the artifact of a learner that was trained on fitted sources."""
     space, sources, corpus = fitted.space, fitted.sources, fitted.space.corpus
-    metric, cross_fitted = _cross_fitted_metric(sources)
     facts = {
         "sources": [task.language for task in space.sources],
         "held_out": [task.language for task in space.held_out],
@@ -139,8 +138,8 @@ def assemble(fitted: Fitted, recipe: Recipe, learner: Learner, result: TrainResu
             "parallel": corpus.parallel,
         },
         "metrics": {
-            "metric": metric,
-            "cross_fitted": cross_fitted,
+            "metric": sources.model.kind.metrics[0],
+            "cross_fitted": sources.zero_shot_metric(),
             "first_loss": result.losses[0],
             "last_loss": result.losses[-1],
         },
@@ -232,16 +231,3 @@ def evaluation_facts(fitted: Fitted, recipe: Recipe) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
         },
     }
-
-
-def _cross_fitted_metric(sources: Sources) -> tuple[str, float]:
-    """The kind's first metric on source languages, zero-shot by heads learned from the others: its mean."""
-    model, found = sources.model, []
-    name = model.kind.metrics[0]
-    for table in sources.tables:
-        every = range(len(table.examples))
-        batch = table.batch(model, every, table.task.labels)
-        logits = model.task_model.forward(model.zero_shot_head(batch.classes), batch)
-        answers = model.answers(table, every, logits, table.task.labels)
-        found.append(model.kind.judge(table.examples, answers)[name])
-    return name, sum(found) / len(found)

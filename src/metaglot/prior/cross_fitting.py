@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
+from metaglot.learners.closed_form import best_sharpness
 from metaglot.prior import SourceLanguage
 
 if TYPE_CHECKING:
@@ -73,6 +74,17 @@ class CrossFitting:
             for place, rows in self.judged(part):
                 found[place][rows] = head(self.languages[place].features[rows])
         return found
+
+    def sharpness(self, found: Sequence[Tensor], choices: Sequence[float] = ()) -> float:
+        """Return the likeliest sharpness of each language's scores, among the labels that it has."""
+        own = [own_labels(scores, s) for scores, s in zip(found, self.languages, strict=True)]
+        return best_sharpness(torch.cat(own), self.targets, choices)
+
+
+def by_block(columns: Tensor, widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """Return columns `[…, D]` cut into blocks, name → `[…, d]`."""
+    parts = torch.split(columns, list(widths.values()), dim=1)
+    return {name: part.contiguous() for name, part in zip(widths, parts, strict=True)}
 
 
 def own_labels(scores: Tensor, source: SourceLanguage) -> Tensor:

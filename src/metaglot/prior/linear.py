@@ -22,7 +22,7 @@ import torch.nn.functional as F
 
 from metaglot.learners.closed_form import best_sharpness, mean_log_likelihood, one_hot
 from metaglot.prior import Prior, SourceLanguage
-from metaglot.prior.cross_fitting import CrossFitting, Part, own_labels
+from metaglot.prior.cross_fitting import CrossFitting, Part, by_block, own_labels
 from metaglot.progress import progress
 
 if TYPE_CHECKING:
@@ -87,10 +87,7 @@ def fit_linear(
     found = fitting.scores({part: _head(weights) for part, weights in heads.items()}, n_labels)
     slope = _slope(found, fitting.languages, n_labels)
     found = [slope * scores for scores in found]
-    pooled = torch.cat([own_labels(scores, s) for scores, s in zip(found, fitting.languages, strict=True)])
-    split = torch.split(slope * whole, list(widths.values()), dim=1)
-    blocks = {name: part.contiguous() for name, part in zip(widths, split, strict=True)}
-    return Prior(blocks, best_sharpness(pooled, targets), penalty), found
+    return Prior(by_block(slope * whole, widths), fitting.sharpness(found), penalty), found
 
 
 def _head(weights: Tensor) -> Callable[[Tensor], Tensor]:

@@ -3,8 +3,7 @@
     scores = W GELU(V x + c) + b
 
 learned from the examples of all sources by AdamW on the cross-entropy, with dropout of features and of
-the hidden layer. What a token's states say of its label is less linear than what a text's vector says: of
-names, slots and trees in languages left out a linear head knew less by three points and more.
+the hidden layer. What a token's states say of its label is less linear than what a text's vector says.
 
 Most units have the same label, nothing, and are thinned; that moves nothing but the intercepts, which are
 put right (Prentice & Pyke 1979, "Logistic disease incidence models and case-control studies").
@@ -14,16 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import repeat
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from metaglot.learners.closed_form import best_sharpness
 from metaglot.prior import HIDDEN, HiddenLayer, Prior, SourceLanguage
-from metaglot.prior.cross_fitting import CrossFitting, Scorer, own_labels
+from metaglot.prior.cross_fitting import CrossFitting, Part, Scorer, by_block
 from metaglot.progress import progress
 
 if TYPE_CHECKING:
@@ -77,7 +74,7 @@ def fit_network(
         features = torch.cat([language.features[own] for language, own in parts])
         return _trained(features * scale, fitting.targets[rows], n_labels)
 
-    heads: dict[tuple[int, int | None], Scorer] = {}
+    heads: dict[Part, Scorer] = {}
     with progress("learning the prior", len(fitting.parts) + 1) as advance:
         for part in fitting.parts:
             heads[part] = _scorer(fitted(fitting.seen(part)), scale, log_shares)
@@ -85,20 +82,10 @@ def fit_network(
         whole = fitted(fitting.learned)
         advance()
     found = fitting.scores(heads, n_labels)
-    pooled = torch.cat([own_labels(scores, s) for scores, s in zip(found, fitting.languages, strict=True)])
-    # Where all contents are of one half, the networks of the other have nothing to say, and no scale.
-    factor = best_sharpness(pooled, fitting.targets, _TEMPERATURES) / SHARPNESS
+    factor = fitting.sharpness(found, _TEMPERATURES) / SHARPNESS
     first, last = _layers(whole)
     bias = last.bias.detach() - log_shares
-    hidden = HiddenLayer(
-        {
-            name: part.contiguous()
-            for name, part in zip(
-                widths, torch.split(first.weight.detach() * scale, list(widths.values()), dim=1), strict=True
-            )
-        },
-        first.bias.detach().clone(),
-    )
+    hidden = HiddenLayer(by_block(first.weight.detach() * scale, widths), first.bias.detach())
     weights = last.weight.detach()
     prior = Prior(
         {HIDDEN: factor * (weights - weights.mean(0))},
@@ -140,7 +127,7 @@ def _trained(features: Tensor, targets: Tensor, n_labels: int) -> nn.Sequential:
             optimizer, _RATE, total_steps=epochs * batches + 1, pct_start=_WARMUP
         )
         with torch.enable_grad():
-            for _ in repeat(None, epochs):
+            for _ in range(epochs):
                 for rows in torch.split(torch.randperm(len(targets)), _BATCH):
                     loss = F.cross_entropy(network(features[rows]), targets[rows])
                     optimizer.zero_grad()
