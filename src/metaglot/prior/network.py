@@ -82,6 +82,7 @@ def fit_network(
         whole = fitted(fitting.learned)
         advance()
     found = fitting.scores(heads, n_labels)
+    # Where all contents are of one half, the networks of the other have nothing to say, and no scale.
     factor = fitting.sharpness(found, _TEMPERATURES) / SHARPNESS
     first, last = _layers(whole)
     bias = last.bias.detach() - log_shares
