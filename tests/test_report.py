@@ -55,11 +55,12 @@ def test_a_mean_is_over_languages_and_draws(report):
     assert (cell.languages, cell.draws) == (2, 2)
     # Of two draws a language, resampled within it: the least mean is (.5 + .3)/2, the greatest (.7 + .5)/2.
     assert (cell.low, cell.high) == (pytest.approx(0.4), pytest.approx(0.6))
-    assert report.cell("joint", 0) is None
+    assert report.cell("joint", 0) is None and report.mean("joint", 0) is None
 
 
 def test_an_interval_of_what_does_not_vary_is_a_point(report):
     cell = report.cell("auto", 4)
+    assert report.mean("auto", 4) == cell.mean and report.cell("auto", 4) is cell
     assert (cell.low, cell.mean, cell.high) == (pytest.approx(0.8),) * 3
     one = report.cell("auto", 0)  # one draw: languages are not resampled
     assert (one.low, one.mean, one.high) == (pytest.approx(0.3),) * 3

@@ -71,6 +71,7 @@ class Report:
         self.learners = list(dict.fromkeys(r.method for r in records if r.learned))
         self.baselines = list(dict.fromkeys(r.method for r in records if not r.learned))
         self._values = {(r.method, r.shots, r.language, r.draw): r.metrics[metric] for r in records}
+        self._cells: dict[tuple[str, int], Cell] = {}
         self._draws: dict[tuple[str, int], set[int]] = {}
         for r in records:
             self._draws.setdefault((r.method, r.shots), set()).add(r.draw)
@@ -83,10 +84,17 @@ class Report:
         rows = [[self._values[method, shots, lang, d] for d in draws] for lang in self.languages]
         return torch.tensor(rows, dtype=torch.float64)
 
-    def cell(self, method: str, shots: int) -> Cell | None:
+    def mean(self, method: str, shots: int) -> float | None:
         """Return a method's mean at a number of shots, or None where it was not run."""
         values = self.values(method, shots)
-        return None if values is None else _cell(values)
+        return None if values is None else float(values.mean())
+
+    def cell(self, method: str, shots: int) -> Cell | None:
+        """Return a method's mean at a number of shots with its interval, or None where it was not run."""
+        found = self._cells.get((method, shots))
+        if found is None and (values := self.values(method, shots)) is not None:
+            found = self._cells[method, shots] = _cell(values)  # resampling takes a while
+        return found
 
     def differences(self) -> list[Difference]:
         """Compare the best learner with the best baseline (both by their mean) at every shots ≥ 1."""
@@ -108,7 +116,7 @@ class Report:
         return Difference(shots, learner, baseline, _cell(ours - theirs))
 
     def _best(self, methods: Sequence[str], shots: int) -> str | None:
-        means = {m: cell.mean for m in methods if (cell := self.cell(m, shots)) is not None}
+        means = {m: mean for m in methods if (mean := self.mean(m, shots)) is not None}
         return max(means, key=lambda m: means[m]) if means else None
 
     def table(self) -> Table:
